@@ -1,0 +1,59 @@
+# Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
+.DEFAULT_GOAL := help
+.PHONY: help up test check lint types imports stubs protos lock format bench-dataplane clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+PROGRAMS := core engine worker cli services/judge services/summarizer services/gateway services/hpc_dispatch services/relay
+SOURCES := $(PROGRAMS) tests bench
+PROTOC := $(BIN)/python -m grpc_tools.protoc -I stream_core/rpc=protos
+
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20
+
+# The environment: uv is bootstrapped with pip, everything else is installed from the hash-pinned lock.
+.venv/installed: requirements.lock Makefile $(addsuffix /pyproject.toml,$(PROGRAMS))
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python 3.11 or newer is needed, {sys.executable} is {v.major}.{v.minor}; set PYTHON=...") if v < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || { sed -n '/^uv==/,/[^\\]$$/p' requirements.lock >.venv/uv.txt && \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r .venv/uv.txt; }
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation $(addprefix -e ./,$(PROGRAMS))
+	@touch $@
+
+up: .venv/installed  ## start everything on this machine; Ctrl-C stops it
+	@exec $(BIN)/stream up
+
+test: .venv/installed  ## all tests, with real parts (at most 8 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+check: .venv/installed lint types imports stubs  ## lint, types, import contracts, stubs, each program alone
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed
+	$(BIN)/mypy $(addsuffix /src,$(PROGRAMS))
+
+imports: .venv/installed
+	$(BIN)/lint-imports
+
+stubs: .venv/installed
+	@mkdir -p .cache/stubs && $(PROTOC) --python_out=.cache/stubs --pyi_out=.cache/stubs --grpc_python_out=.cache/stubs protos/*.proto
+	@for file in .cache/stubs/stream_core/rpc/*; do diff -q $$file core/src/stream_core/rpc/$$(basename $$file) || { echo "run 'make protos'"; exit 1; }; done
+
+protos: .venv/installed  ## generate the gRPC stubs
+	$(PROTOC) --python_out=core/src --pyi_out=core/src --grpc_python_out=core/src protos/*.proto
+
+format: .venv/installed  ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock:  ## resolve requirements.lock again
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--no-emit-index-url --no-emit-find-links $(foreach p,stream-core stream-engine stream-worker stream-cli stream-judge stream-summarizer stream-gateway stream-hpc-dispatch stream-relay,--no-emit-package $(p)) \
+		--all-extras $(addsuffix /pyproject.toml,$(PROGRAMS)) requirements-dev.in -o requirements.lock
+
+clean:
+	rm -rf .venv .cache

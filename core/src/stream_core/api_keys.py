@@ -1,0 +1,74 @@
+"""API keys: shown once, hashed at rest.
+
+A key is "sk-stream-" and 43 characters of 256 random bits, so one round of SHA-256 protects it as well as any slow
+hash would. The file holds JSON, `KeyFile`; `stream keys` writes it, the gateway reads it again when it changes.
+"""
+
+import hashlib
+import secrets
+from typing import Final
+
+import msgspec
+
+from stream_core.errors import ConfigError
+
+_PREFIX: Final = "sk-stream-"
+_SHOWN: Final = len(_PREFIX) + 6
+
+
+class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is kept of a key."""
+
+    id: str  # for people: "key-3f9a1c"
+    name: str
+    sha256: str  # of the whole key, hex
+    prefix: str  # its first characters, so that an owner recognises it
+    created: int  # unix seconds
+    tiers: list[str] | None = None  # which tiers it may use; None: all
+    privacy: str | None = None  # class of all its requests unless a header raises it; None: the policy's default
+    revoked: bool = False
+
+
+class KeyFile(msgspec.Struct, frozen=True):
+    """The whole file."""
+
+    keys: list[KeyRecord]
+
+
+def new_key(
+    name: str, *, now: float, tiers: list[str] | None = None, privacy: str | None = None
+) -> tuple[str, KeyRecord]:
+    """Draw a key: (the key itself, to be shown once; what is kept of it)."""
+    key = _PREFIX + secrets.token_urlsafe(32)
+    record = KeyRecord(
+        id=f"key-{secrets.token_hex(3)}",
+        name=name,
+        sha256=digest(key),
+        prefix=key[:_SHOWN],
+        created=int(now),
+        tiers=tiers,
+        privacy=privacy,
+    )
+    return key, record
+
+
+def digest(key: str) -> str:
+    """Hash a key as it is kept: SHA-256, hex."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def load_keys(data: bytes, *, source: str) -> KeyFile:
+    """Read a key file.
+
+    Raises:
+        ConfigError: not JSON or not of that shape.
+    """
+    try:
+        return msgspec.json.decode(data, type=KeyFile)
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def dump_keys(file: KeyFile) -> bytes:
+    """Write a key file, indented, since operators read it."""
+    return msgspec.json.format(msgspec.json.encode(file), indent=2) + b"\n"

@@ -1,0 +1,68 @@
+"""The broker: one NATS connection per program, that reconnects for ever and says so once."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+
+import nats
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+
+from stream_core.errors import ConfigError
+from stream_core.settings import NatsSettings, read_secret
+from stream_core.telemetry import Once
+
+_log = logging.getLogger(__name__)
+_FIRST_CONNECT_S = 10.0
+
+OnReconnect = Callable[[], Awaitable[None]]
+
+
+async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnect | None = None) -> Client:
+    """Connect to the broker.
+
+    Args:
+        settings: where, as whom.
+        name: of this program, shown in the broker's monitoring.
+        on_reconnect: awaited after each reconnect; what was sent meanwhile may be lost.
+
+    Raises:
+        ConfigError: not reachable, or the credentials are refused.
+    """
+    faults = Once(_log)
+
+    async def failed(error: Exception) -> None:
+        faults.note(type(error).__name__, str(error))
+
+    async def reconnected() -> None:
+        _log.info("reconnected to the broker")
+        if on_reconnect is not None:
+            await on_reconnect()
+
+    context: ssl.SSLContext | None = None
+    if settings.url.startswith("tls://"):
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    password = read_secret(settings.password_file) if settings.password_file else None
+    try:
+        # The library itself would try for ever; at start an operator wants to hear what is wrong.
+        async with asyncio.timeout(_FIRST_CONNECT_S):
+            return await nats.connect(
+                settings.url,
+                name=name,
+                user=settings.user or None,
+                password=password,
+                tls=context,
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=0.1,
+                connect_timeout=2,
+                pending_size=settings.pending_bytes,
+                skip_subject_validation=True,  # all subjects are built in wire.subjects
+                error_cb=failed,
+                reconnected_cb=reconnected,
+            )
+    except (OSError, NatsError) as error:
+        seen = ", ".join(sorted(faults.counts)) or type(error).__name__
+        raise ConfigError(
+            f"no broker at {settings.url} within {_FIRST_CONNECT_S:g} s ({seen})", param="nats.url"
+        ) from error

@@ -1,0 +1,189 @@
+"""What an institution runs, as `stream.yaml` says it: tiers, models, clusters, policy. Pure: text in, records out.
+
+Secrets never stand in it: a tier names the environment variable or the file that holds its key.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stream_core.errors import ConfigError
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(_Section):
+    """A model as one tier offers it."""
+
+    id: Annotated[str, Field(min_length=1, max_length=200)]
+    """The name users see, without the tier's prefix."""
+    upstream: str = ""
+    """The engine's own name for it; the id when empty."""
+    context_window: Annotated[int, Field(ge=256)] = 8192
+    """Tokens, prompt and answer together."""
+    modalities: list[Literal["text", "image", "audio"]] = ["text"]
+    capabilities: list[str] = ["tools", "json_schema", "logprobs"]
+    tokenizer: Path | None = None
+    """Folder with tokenizer.json and tokenizer_config.json (chat template): makes token counts exact."""
+    demo: bool = False
+    """Its answers are not to be believed; every surface says so."""
+
+    @property
+    def engine_model(self) -> str:
+        """The name to send upstream."""
+        return self.upstream or self.id
+
+
+class TierConfig(_Section):
+    """One tier. Tiers are listed cheapest first."""
+
+    name: Name
+    kind: Literal["http", "hpc"] = "http"
+    enabled: bool = True
+    privacy: str = "public"
+    """The most confidential class of text that this tier may see."""
+    base_url: str = ""
+    """Of an OpenAI-compatible server, with its /v1; for kind http."""
+    api_key_env: str = ""
+    api_key_file: Path | None = None
+    models: list[ModelConfig] = []
+    """For kind hpc the workers' own announcements are added; the first model is the tier's default."""
+    reserved_output: Annotated[int, Field(ge=1)] = 1024
+    """Tokens kept free for the answer when the caller sets no limit."""
+    connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0
+    first_token_timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    idle_timeout_s: Annotated[float, Field(gt=0)] = 120.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind == "http" and self.enabled and not self.base_url:
+            raise ValueError(f"tier {self.name!r} of kind http needs a base_url")
+        if self.name == "auto":
+            raise ValueError("'auto' is the routed model's name and can't be a tier's")
+        return self
+
+
+class PoolConfig(_Section):
+    """Workers of one model on one cluster."""
+
+    model: ModelConfig
+    engine_url: str = ""
+    """Attach to a running engine; else `engine_command` starts one."""
+    engine_command: list[str] = []
+    engine_environment: dict[str, str] = {}
+    engine_ready_path: str = "/health"
+    engine_start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    min_ready: Annotated[int, Field(ge=0)] = 1
+    max_workers: Annotated[int, Field(ge=1)] = 1
+    walltime_s: Annotated[float, Field(ge=10)] = 86_400.0
+    max_requests: Annotated[int, Field(ge=1)] = 256
+    """Requests one worker runs at once; the engine queues beyond its own slots."""
+
+
+class ClusterConfig(_Section):
+    """One cluster. Backend `local` runs workers as processes of this machine."""
+
+    name: Name
+    tier: Name = "hpc"
+    backend: Literal["local"] = "local"
+    pools: list[PoolConfig] = []
+
+
+class PolicyConfig(_Section):
+    """Who may see what, and how good is good enough."""
+
+    classes: Annotated[list[Name], Field(min_length=1)] = ["public", "internal", "restricted"]
+    """Privacy classes, the least confidential first."""
+    default_class: str = "public"
+    """Of a request whose key and header name none."""
+    good_enough: Annotated[float, Field(ge=0, le=1)] = 0.6
+    """The cheapest tier whose probability of a good answer reaches this one answers."""
+
+
+class Deployment(_Section):
+    """The whole file, less the services' own sections."""
+
+    tiers: list[TierConfig] = []
+    clusters: list[ClusterConfig] = []
+    policy: PolicyConfig = PolicyConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        names = [tier.name for tier in self.tiers]
+        if len(set(names)) != len(names):
+            raise ValueError(f"tier names must differ: {names}")
+        known = set(self.policy.classes)
+        if self.policy.default_class not in known:
+            raise ValueError(f"policy.default_class {self.policy.default_class!r} is not among {self.policy.classes}")
+        for tier in self.tiers:
+            if tier.privacy not in known:
+                raise ValueError(f"tier {tier.name!r}: privacy {tier.privacy!r} is not among {self.policy.classes}")
+        for cluster in self.clusters:
+            if not any(tier.name == cluster.tier and tier.kind == "hpc" for tier in self.tiers):
+                raise ValueError(f"cluster {cluster.name!r}: {cluster.tier!r} is not a tier of kind hpc")
+        return self
+
+    def tier(self, name: str) -> TierConfig | None:
+        """Find an enabled tier."""
+        return next((tier for tier in self.tiers if tier.name == name and tier.enabled), None)
+
+
+SERVICE_SECTIONS = ("gateway", "judge", "summarizer", "hpc_dispatch", "relay")
+"""Top-level keys that belong to one program each; the environment overrides them."""
+
+
+def parse(text: str, *, source: str = "stream.yaml") -> tuple[Deployment, dict[str, dict[str, Any]]]:
+    """Read a deployment file.
+
+    Args:
+        text: YAML.
+        source: its name, for errors.
+
+    Returns:
+        The deployment, and the services' own sections by name.
+
+    Raises:
+        ConfigError: not YAML, an unknown key or a wrong value; the message names file, line and field.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{source}:{mark.line + 1}" if mark else source
+        raise ConfigError(f"{where}: {getattr(error, 'problem', error)}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source}:1: a mapping is wanted at the top, not {type(data).__name__}")
+    sections = {name: data.pop(name) or {} for name in SERVICE_SECTIONS if name in data}
+    try:
+        return Deployment.model_validate(data), sections
+    except ValidationError as error:
+        lines = [
+            f"{source}:{_line(root, item['loc'])}: {'.'.join(map(str, item['loc'])) or 'file'}: {item['msg']}"
+            for item in error.errors(include_url=False, include_input=False)
+        ]
+        raise ConfigError("\n".join(lines)) from error
+
+
+def _line(node: yaml.Node | None, path: tuple[int | str, ...]) -> int:
+    """Find the line of the deepest node on a path that the file really has."""
+    line = node.start_mark.line + 1 if node else 1
+    for step in path:
+        match node:
+            case yaml.MappingNode():
+                found = next(((key, value) for key, value in node.value if key.value == str(step)), None)
+                if found is None:
+                    return line
+                line, node = found[0].start_mark.line + 1, found[1]
+            case yaml.SequenceNode() if isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
+                line = node.start_mark.line + 1
+            case _:
+                return line
+    return line

@@ -1,0 +1,86 @@
+from stream_core.rpc import common_pb2 as _common_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class WorkerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WORKER_STATE_UNSPECIFIED: _ClassVar[WorkerState]
+    WORKER_STATE_STARTING: _ClassVar[WorkerState]
+    WORKER_STATE_READY: _ClassVar[WorkerState]
+    WORKER_STATE_DRAINING: _ClassVar[WorkerState]
+    WORKER_STATE_LOST: _ClassVar[WorkerState]
+WORKER_STATE_UNSPECIFIED: WorkerState
+WORKER_STATE_STARTING: WorkerState
+WORKER_STATE_READY: WorkerState
+WORKER_STATE_DRAINING: WorkerState
+WORKER_STATE_LOST: WorkerState
+
+class WatchPoolRequest(_message.Message):
+    __slots__ = ("gateway_id",)
+    GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
+    gateway_id: str
+    def __init__(self, gateway_id: _Optional[str] = ...) -> None: ...
+
+class Pool(_message.Message):
+    __slots__ = ("revision", "workers", "models")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    workers: _containers.RepeatedCompositeFieldContainer[Worker]
+    models: _containers.RepeatedCompositeFieldContainer[ModelState]
+    def __init__(self, revision: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ...) -> None: ...
+
+class Worker(_message.Message):
+    __slots__ = ("lease_id", "cluster", "state", "models", "mlkem768_public", "x25519_public", "max_requests", "running", "expires_unix_ms")
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    MLKEM768_PUBLIC_FIELD_NUMBER: _ClassVar[int]
+    X25519_PUBLIC_FIELD_NUMBER: _ClassVar[int]
+    MAX_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    lease_id: bytes
+    cluster: str
+    state: WorkerState
+    models: _containers.RepeatedCompositeFieldContainer[_common_pb2.Model]
+    mlkem768_public: bytes
+    x25519_public: bytes
+    max_requests: int
+    running: int
+    expires_unix_ms: int
+    def __init__(self, lease_id: _Optional[bytes] = ..., cluster: _Optional[str] = ..., state: _Optional[_Union[WorkerState, str]] = ..., models: _Optional[_Iterable[_Union[_common_pb2.Model, _Mapping]]] = ..., mlkem768_public: _Optional[bytes] = ..., x25519_public: _Optional[bytes] = ..., max_requests: _Optional[int] = ..., running: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ...) -> None: ...
+
+class ModelState(_message.Message):
+    __slots__ = ("id", "cluster", "state", "reason")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    cluster: str
+    state: str
+    reason: str
+    def __init__(self, id: _Optional[str] = ..., cluster: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class RequestWorkerRequest(_message.Message):
+    __slots__ = ("model", "cluster")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    CLUSTER_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    cluster: str
+    def __init__(self, model: _Optional[str] = ..., cluster: _Optional[str] = ...) -> None: ...
+
+class RequestWorkerReply(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: ModelState
+    def __init__(self, model: _Optional[_Union[ModelState, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,132 @@
+"""Settings: one class per program; `stream.yaml` gives its section, `STREAM_<PROGRAM>__<FIELD>` overrides it.
+
+`STREAM_CONFIG` names the file; without one, everything has a working default. Secrets come from files or from the
+environment, never from the YAML.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from stream_core.deployment import Deployment, parse
+from stream_core.errors import ConfigError
+
+CONFIG_VARIABLE = "STREAM_CONFIG"
+
+
+def config_path() -> Path | None:
+    """Where the deployment file is, by the environment; None when there is none."""
+    path = os.environ.get(CONFIG_VARIABLE)
+    return Path(path) if path else None
+
+
+def read_deployment(path: Path | None = None) -> Deployment:
+    """Read the deployment file.
+
+    Args:
+        path: of the file; None takes `config_path()`, and without that the defaults.
+
+    Raises:
+        ConfigError: not readable or not valid; the message names the line.
+    """
+    return _read(path)[0]
+
+
+def _read(path: Path | None) -> tuple[Deployment, dict[str, dict[str, Any]]]:
+    path = path or config_path()
+    if path is None:
+        return Deployment(), {}
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}", param=CONFIG_VARIABLE) from error
+    return parse(text, source=str(path))
+
+
+def program_config(program: str) -> SettingsConfigDict:
+    """Build the `model_config` of a program's settings class."""
+    return SettingsConfigDict(
+        env_prefix=f"STREAM_{program.upper()}__", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+
+class ProgramSettings(BaseSettings):
+    """Base of each program's settings class; subclasses set `program` and `model_config = program_config(...)`."""
+
+    program: ClassVar[str]
+
+    log_level: str = "INFO"
+    ready_file: Path | None = None
+    """Written once when the program is ready: its pid and ports as JSON."""
+
+    @classmethod
+    def read(cls) -> Self:
+        """Read file and environment.
+
+        Raises:
+            ConfigError: a wrong value or an unknown field; the message names it and the variable that sets it.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            prefix = cls.model_config.get("env_prefix", "")
+            lines = [
+                f"{prefix}{'__'.join(str(step) for step in item['loc']).upper()}: {item['msg']}"
+                for item in error.errors(include_url=False, include_input=False)
+            ]
+            raise ConfigError("; ".join(lines)) from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  (the signature is the library's)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order of precedence: arguments, environment, the file's section."""
+        section = _read(None)[1].get(cls.program, {})
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=section)
+
+
+class TlsFiles(BaseModel):
+    """Mutual TLS for gRPC: there is no plaintext mode. PEM files, made by `stream up` or by the institution."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+class NatsSettings(BaseModel):
+    """How to reach the broker."""
+
+    model_config = ConfigDict(frozen=True)
+
+    url: str = "nats://127.0.0.1:4222"
+    """tls:// for a broker on another machine."""
+    user: str = ""
+    password_file: Path | None = None
+    ca_file: Path | None = None
+    pending_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """What may wait to be written while the broker is slow or away."""
+
+
+def read_secret(path: Path) -> str:
+    """Read a secret from a file, without its closing newline.
+
+    Raises:
+        ConfigError: not readable, or empty.
+    """
+    try:
+        secret = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"secret file {path}: {error}") from error
+    if not secret:
+        raise ConfigError(f"secret file {path} is empty")
+    return secret

@@ -1,0 +1,217 @@
+"""A scripted OpenAI engine: what it answers is written in the request, so one process plays every part.
+
+Run it as `python -m stream_core.testing.engine`, or use `scripted_engine()`. A request's "script" object tells:
+
+    tokens      how many content chunks to send (default 8)
+    per_write   chunks per socket write; 0 sends as many as there are at once (default 1)
+    interval_ms pause between writes (default 0)
+    delay_ms    pause before the first byte
+    text        of each chunk (default " token")
+    cut         after this many chunks the connection is closed, without end
+    no_done     leaves out "[DONE]"
+    no_finish   leaves out the chunk with the finish_reason
+    status      answers with this HTTP status and an error body
+    hang        sends headers, then nothing
+    events      a list of strings sent verbatim as the stream's data lines, instead of tokens
+    body        a string sent verbatim as the whole (not streamed) body
+
+`GET /requests` tells what came and how it ended: [{"id", "body", "ended": "complete" | "aborted" | null, "sent",
+"aborted_after_ms"}]; `GET /events?aborted=N` answers as soon as N requests were aborted. It follows the caller's
+reading: a client that stops reading stops the engine (`sent` stands still).
+"""
+
+import asyncio
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import web
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from stream_core.lifecycle import announce_ready, run
+from stream_core.testing import programs
+
+MODEL = "scripted"
+
+
+class ScriptedEngineSettings(BaseSettings):
+    """Environment `STREAM_CORE_TESTING_ENGINE__*`."""
+
+    model_config = SettingsConfigDict(env_prefix="STREAM_CORE_TESTING_ENGINE__")
+
+    port: int = 0
+    api_key_file: Path | None = None
+    ready_file: Path | None = None
+
+
+class ScriptedEngine:
+    """The engine's state: every request it has seen."""
+
+    def __init__(self, api_key: str | None = None) -> None:
+        self._api_key = api_key
+        self._changed = asyncio.Condition()
+        self.requests: list[dict[str, Any]] = []
+
+    def app(self) -> web.Application:
+        """Build its HTTP surface."""
+        app = web.Application(client_max_size=256 * 1024 * 1024)
+        app.router.add_get("/health", _ok)
+        app.router.add_get("/v1/models", self._models)
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_get("/requests", self._seen)
+        app.router.add_get("/events", self._wait)
+        return app
+
+    async def _models(self, _request: web.Request) -> web.Response:
+        return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    async def _seen(self, _request: web.Request) -> web.Response:
+        return web.json_response(self.requests)
+
+    async def _wait(self, request: web.Request) -> web.Response:
+        wanted = int(request.query["aborted"])
+        async with self._changed:
+            await self._changed.wait_for(lambda: sum(r["ended"] == "aborted" for r in self.requests) >= wanted)
+        return web.json_response(self.requests)
+
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
+        if self._api_key and request.headers.get("authorization") != f"Bearer {self._api_key}":
+            return web.json_response({"error": {"message": "wrong key", "code": "invalid_api_key"}}, status=401)
+        body = orjson.loads(await request.read())
+        script = body.get("script", {})
+        record = {"id": len(self.requests), "body": body, "ended": None, "sent": 0}
+        self.requests.append(record)
+        started = time.monotonic()
+        try:
+            response = await self._answer(request, body, script, record)
+        except (ConnectionResetError, asyncio.CancelledError):
+            record["ended"] = "aborted"
+            record["aborted_after_ms"] = round((time.monotonic() - started) * 1000)
+            record["aborted_at"] = time.time()
+            raise
+        else:
+            record["ended"] = "complete"
+            return response
+        finally:
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def _answer(
+        self, request: web.Request, body: dict[str, Any], script: dict[str, Any], record: dict[str, Any]
+    ) -> web.StreamResponse:
+        if delay := script.get("delay_ms"):
+            await asyncio.sleep(delay / 1000)
+        if status := script.get("status"):
+            error = {"message": "scripted", "type": "scripted", "param": None, "code": "scripted"}
+            return web.json_response({"error": error}, status=status)
+        if body.get("stream"):
+            return await _stream(request, body, script, record)
+        if "body" in script:
+            return web.Response(text=script["body"], content_type="application/json")
+        return web.json_response(_whole(body, script))
+
+
+async def _stream(
+    request: web.Request, body: dict[str, Any], script: dict[str, Any], record: dict[str, Any]
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    if script.get("hang"):
+        await asyncio.Event().wait()
+    if "events" in script:
+        events = [f"data: {line}\n\n".encode() for line in script["events"]]
+    else:
+        events = _events(body, script)
+    cut = script.get("cut")
+    if cut is not None:
+        events = events[:cut]
+    per_write, interval = script.get("per_write", 1), script.get("interval_ms", 0) / 1000
+    step = per_write or len(events) or 1
+    for start in range(0, len(events), step):
+        await response.write(b"".join(events[start : start + step]))
+        record["sent"] = start + step
+        if interval:
+            await asyncio.sleep(interval)
+        elif start % (64 * step) == 0:
+            await asyncio.sleep(0)
+    if cut is not None and request.transport is not None:
+        request.transport.close()
+    return response
+
+
+async def _ok(_request: web.Request) -> web.Response:
+    return web.json_response({"status": "ok"})
+
+
+def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    head = {"id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": 1763650000, "model": MODEL}
+    return b"data: " + orjson.dumps(head | {"choices": choices}) + b"\n\n"
+
+
+def _usage(tokens: int) -> dict[str, int]:
+    return {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": 5 + tokens}
+
+
+def _events(body: dict[str, Any], script: dict[str, Any]) -> list[bytes]:
+    count = script.get("tokens", 8)
+    events = [_chunk({"role": "assistant", "content": ""})]
+    events += [_chunk({"content": script.get("text", " token")})] * count
+    if not script.get("no_finish"):
+        events.append(_chunk({}, "stop"))
+    if (body.get("stream_options") or {}).get("include_usage"):
+        usage = {"id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": 1763650000, "model": MODEL}
+        events.append(b"data: " + orjson.dumps(usage | {"choices": [], "usage": _usage(count)}) + b"\n\n")
+    if not script.get("no_done"):
+        events.append(b"data: [DONE]\n\n")
+    return events
+
+
+def _whole(body: dict[str, Any], script: dict[str, Any]) -> dict[str, Any]:
+    count = script.get("tokens", 8)
+    message = {"role": "assistant", "content": script.get("text", " token") * count}
+    return {
+        "id": "chatcmpl-scripted",
+        "object": "chat.completion",
+        "created": 1763650000,
+        "model": body.get("model"),
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": _usage(count),
+    }
+
+
+@contextlib.contextmanager
+def scripted_engine(*, api_key_file: Path | None = None, port: int = 0) -> Iterator[str]:
+    """Run it as a process until the block ends.
+
+    Yields:
+        Its base URL, without /v1.
+    """
+    env = {"STREAM_CORE_TESTING_ENGINE__PORT": str(port)}
+    if api_key_file is not None:
+        env["STREAM_CORE_TESTING_ENGINE__API_KEY_FILE"] = str(api_key_file)
+    with programs.start("stream_core.testing.engine", env=env) as program:
+        yield f"http://127.0.0.1:{program.ready['port']}"
+
+
+async def _serve(stop: asyncio.Event) -> None:
+    settings = ScriptedEngineSettings()
+    key = settings.api_key_file.read_text().strip() if settings.api_key_file else None
+    runner = web.AppRunner(ScriptedEngine(key).app(), handler_cancellation=True, shutdown_timeout=0.5)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", settings.port)
+    await site.start()
+    port = runner.addresses[0][1]
+    announce_ready(settings.ready_file, port=port)
+    sys.stderr.write(json.dumps({"msg": "ready", "port": port}) + "\n")
+    await stop.wait()
+    await runner.cleanup()
+
+
+if __name__ == "__main__":
+    run("scripted-engine", _serve)

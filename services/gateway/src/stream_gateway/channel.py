@@ -1,0 +1,347 @@
+"""The gateway's end of the data plane: one NATS subscription, all sealed answers of this replica demultiplexed here.
+
+Each answer is a `SealedAnswer`: frames are taken as they come, the reader takes batches at its own pace, and credit
+is given only for what it took. Once a second every answer is looked at: a silent worker is asked to send again, then
+given up; a lost CREDIT or RESUME is so healed by itself.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from stream_core import bus
+from stream_core.errors import (
+    ConfigError,
+    FrameError,
+    RemoteError,
+    StreamBroken,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from stream_core.settings import NatsSettings
+from stream_core.telemetry import Once
+from stream_core.wire import subjects
+from stream_core.wire.frames import Frame, join, split
+from stream_core.wire.payloads import End, Failure, Head
+from stream_core.wire.receiver import Alive, Chunks, Missing
+from stream_gateway.sealed_call import SealedCall
+
+_log = logging.getLogger(__name__)
+_MAX_MESSAGE = 960 * 1024
+_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long silence may last, in seconds."""
+
+    tick: float = 1.0
+    """Between two looks at all open answers."""
+    credit_every: float = 5.0
+    """An open answer acknowledges at least this often: it also tells the worker that somebody waits."""
+    resume_after: float = 7.0
+    """Longer than a worker's sign of life takes: something was lost."""
+    lost_after: float = 30.0
+    """The worker is given up."""
+    resend_open: tuple[float, ...] = (0.5, 1.0, 1.5)
+    """OPEN is sent once for each of these, until it is accepted."""
+
+
+class Channel:
+    """All sealed answers of one gateway replica.
+
+    Args:
+        nats: the broker.
+        gateway_id: return address of this replica, 16 bytes.
+        patience: with silence.
+    """
+
+    def __init__(self, nats: NatsSettings, gateway_id: bytes, patience: Patience | None = None) -> None:
+        self.patience = patience or Patience()
+        self._nats = nats
+        self.gateway_id = gateway_id
+        self.faults = Once(_log)
+        self._answers: dict[bytes, SealedAnswer] = {}
+        self._running: dict[bytes, int] = {}
+        self._client: Client | None = None
+        self._connected = asyncio.Event()
+        self._outbox: deque[tuple[bytes, bytes]] = deque()
+        self._outbox_filled = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there."""
+        return self._client is not None and self._client.is_connected
+
+    async def wait_connected(self) -> None:
+        """Wait until the broker has been reached once."""
+        await self._connected.wait()
+
+    def running_on(self, lease_id: bytes) -> int:
+        """Answers of this replica that a worker has open."""
+        return self._running.get(lease_id, 0)
+
+    async def start(self) -> None:
+        """Begin to connect; returns at once."""
+        self._tasks = [asyncio.create_task(work) for work in (self._connect(), self._pump(), self._watch())]
+
+    async def aclose(self) -> None:
+        """Cancel what is open and disconnect."""
+        for answer in list(self._answers.values()):
+            await answer.aclose()
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        if self._client is not None:
+            await self._flush(self._client)
+            await self._client.drain()
+
+    async def open(
+        self, call: SealedCall, frames: list[bytes], *, first_token_timeout_s: float, idle_timeout_s: float
+    ) -> "SealedAnswer":
+        """Send a request and wait until the engine answers.
+
+        Raises:
+            UpstreamUnavailable: the worker can't be reached or refuses; another may be tried.
+            UpstreamTimeout: accepted, but no answer within the limit.
+            RemoteError: the worker failed.
+        """
+        answer = SealedAnswer(self, call, idle_timeout_s)
+        self._answers[call.request_id] = answer
+        self._running[call.lease_id] = self._running.get(call.lease_id, 0) + 1
+        try:
+            await self._until_accepted(answer, frames)
+            await answer.wait_head(first_token_timeout_s)
+        except BaseException:
+            await answer.aclose()
+            raise
+        return answer
+
+    def send(self, lease_id: bytes, frame: bytes) -> None:
+        """Queue a frame for a worker; those of one turn of the event loop leave together."""
+        self._outbox.append((lease_id, frame))
+        self._outbox_filled.set()
+
+    def forget(self, answer: "SealedAnswer") -> None:
+        """Drop an answer: frames that still come for it are counted and dropped."""
+        if self._answers.pop(answer.call.request_id, None) is not None:
+            lease_id = answer.call.lease_id
+            self._running[lease_id] -= 1
+            if not self._running[lease_id]:
+                del self._running[lease_id]
+
+    def lost(self, lease_id: bytes) -> None:
+        """A worker is gone: its answers will not be completed."""
+        for answer in list(self._answers.values()):
+            if answer.call.lease_id == lease_id:
+                answer.fail(StreamBroken("the worker was lost"))
+
+    async def _until_accepted(self, answer: "SealedAnswer", frames: list[bytes]) -> None:
+        # A broker delivers at most once: OPEN is sent again, as the same bytes, until the worker shows that it has it.
+        for wait_s in self.patience.resend_open:
+            for frame in frames:
+                self.send(answer.call.lease_id, frame)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await answer.accepted.wait()
+                return
+        limit = sum(self.patience.resend_open)
+        raise UpstreamUnavailable(f"the worker did not accept within {limit:g} s: not reachable, or its clock is wrong")
+
+    async def _receive(self, message: Msg) -> None:
+        try:
+            frames = split(message.data)
+        except FrameError as error:
+            self.faults.note(error.code, error.message)
+            return
+        for frame in frames:
+            answer = self._answers.get(frame.request_id)
+            if answer is None:
+                # Often only the tail of an answer whose client has left.
+                self.faults.counts["unknown_request"] += 1
+            else:
+                answer.feed(frame)
+
+    async def _connect(self) -> None:
+        while True:
+            try:
+                client = await bus.connect(self._nats, name="gateway", on_reconnect=self._reconnected)
+                await client.subscribe(
+                    subjects.gateway_in(self.gateway_id),
+                    cb=self._receive,
+                    pending_msgs_limit=-1,
+                    pending_bytes_limit=-1,  # bounded by the credit windows of the open requests
+                )
+                await client.flush()
+            except (ConfigError, NatsError, TimeoutError) as error:
+                self.faults.note("broker", str(error))
+                await asyncio.sleep(_RETRY_S)
+            else:
+                self._client = client
+                self._connected.set()
+                self._outbox_filled.set()
+                return
+
+    async def _reconnected(self) -> None:
+        for answer in self._answers.values():
+            answer.ask_again()
+
+    async def _pump(self) -> None:
+        while True:
+            await self._outbox_filled.wait()
+            self._outbox_filled.clear()
+            if self._client is not None:
+                await self._flush(self._client)
+
+    async def _flush(self, client: Client) -> None:
+        by_lease: dict[bytes, list[bytes]] = {}
+        while self._outbox:
+            lease_id, frame = self._outbox.popleft()
+            by_lease.setdefault(lease_id, []).append(frame)
+        for lease_id, frames in by_lease.items():
+            for message in join(frames, _MAX_MESSAGE):
+                try:
+                    await client.publish(subjects.lease_in(lease_id), message)
+                except NatsError as error:
+                    self.faults.note("broker", f"{type(error).__name__}: {error}")
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self.patience.tick)
+            now = time.monotonic()
+            for answer in list(self._answers.values()):
+                answer.tick(now)
+
+
+class SealedAnswer:
+    """One answer on the sealed channel; see `stream_gateway.backends.contract.Answer`."""
+
+    def __init__(self, channel: Channel, call: SealedCall, idle_timeout_s: float) -> None:
+        self._channel = channel
+        self._idle_timeout_s = idle_timeout_s
+        self._chunks: list[bytes] = []
+        self._filled = asyncio.Event()
+        self._ended = False
+        self._closed = False
+        self._error: RemoteError | None = None
+        self._heard = self._progress = self._credited = time.monotonic()
+        self.accepted = asyncio.Event()
+        self.head: Head | None = None
+        self.content_type = ""
+        self.call = call
+
+    def feed(self, frame: Frame) -> None:
+        """Take one frame of the worker."""
+        event = self.call.receive(frame)
+        self._heard = time.monotonic()
+        match event:
+            case Chunks(chunks, _):
+                self._progress = self._heard
+                self._chunks += chunks
+                self._filled.set()
+            case Alive():
+                self._send_credit()
+                self.accepted.set()
+            case Missing():
+                self._channel.faults.note("missing", "frames were lost, changed or reordered on the way")
+                self._send(self.call.resume())
+            case Head():
+                self.head = event
+                self.content_type = event.content_type
+                self._progress = self._heard
+                self._filled.set()
+            case End():
+                self._ended = True
+                self._close(self.call.credit())
+            case Failure():
+                self.fail(_error_of(event))
+            case None:
+                pass
+
+    def fail(self, error: RemoteError) -> None:
+        """The answer will not be completed."""
+        if self._error is None and not self._ended:
+            self._error = error
+            self.accepted.set()
+            self._close(self.call.cancel())
+
+    async def wait_head(self, timeout_s: float) -> None:
+        """Wait until the engine answers."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.head is None:
+                    if self._error is not None:
+                        raise self._error
+                    self._filled.clear()
+                    await self._filled.wait()
+        except TimeoutError as error:
+            raise UpstreamTimeout(f"no answer of the engine within {timeout_s:g} s") from error
+
+    async def __aiter__(self) -> AsyncIterator[list[bytes]]:
+        """Batches of the engine's bytes; asking for the next one gives credit for the last."""
+        while True:
+            if self._chunks:
+                batch, self._chunks = self._chunks, []
+                yield batch
+                if self.call.receiver.consumed(sum(map(len, batch))) and not self._closed:
+                    self._send_credit()
+            elif self._error is not None:
+                raise self._error
+            elif self._ended:
+                return
+            else:
+                self._filled.clear()
+                await self._filled.wait()
+
+    async def aclose(self) -> None:
+        """Tell the worker to abort, unless the answer is complete."""
+        self._close(self.call.cancel())
+
+    def ask_again(self) -> None:
+        """Ask for what may have been lost; after the broker was away, say."""
+        self._send(self.call.resume())
+
+    def tick(self, now: float) -> None:
+        """Look at the clock."""
+        patience, silent = self._channel.patience, now - self._heard
+        if silent > patience.lost_after:
+            self.fail(StreamBroken(f"no sign of the worker for {patience.lost_after:g} s"))
+        elif now - self._progress > self._idle_timeout_s and not self._chunks:
+            self.fail(UpstreamTimeout(f"the engine sent nothing for {self._idle_timeout_s:g} s"))
+        elif silent > patience.resume_after:
+            self.ask_again()
+        elif now - self._credited > patience.credit_every:
+            self._send_credit()
+
+    def _send_credit(self) -> None:
+        self._credited = time.monotonic()
+        self._send(self.call.credit())
+
+    def _send(self, frame: bytes) -> None:
+        self._channel.send(self.call.lease_id, frame)
+
+    def _close(self, last_word: bytes) -> None:
+        """Make the worker forget the request: CANCEL, or the acknowledgement of its END."""
+        self._filled.set()
+        if not self._closed:
+            self._closed = True
+            self._send(last_word)
+            self._channel.forget(self)
+
+
+def _error_of(failure: Failure) -> RemoteError:
+    match failure.code:
+        case "worker_busy" | "worker_draining" | "worker_not_ready" | "body_incomplete":
+            return UpstreamUnavailable(failure.message)
+        case _:
+            return StreamBroken(f"{failure.code}: {failure.message}")

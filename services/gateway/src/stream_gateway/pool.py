@@ -1,0 +1,163 @@
+"""The gateway's view of the workers, as hpc_dispatch publishes it over mutual TLS: the only source of their keys.
+
+When dispatch is away, the last known pool goes on: workers and keys do not depend on it.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc.aio
+from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
+
+from stream_core.envelope.keys import PublicKey
+from stream_core.errors import SealError
+from stream_core.grpc_client import open_channel
+from stream_core.ids import to_hex
+from stream_core.rpc import hpc_dispatch_pb2, hpc_dispatch_pb2_grpc
+from stream_core.settings import TlsFiles
+from stream_gateway.backends.contract import OfferedModel
+
+_log = logging.getLogger(__name__)
+_RETRY_S = 0.3
+_REQUEST_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class PooledWorker:
+    """A worker that takes requests."""
+
+    lease_id: bytes
+    cluster: str
+    models: dict[str, OfferedModel]
+    engine_models: dict[str, str]
+    key: MLKEM768X25519PublicKey
+    max_requests: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The pool at one moment: workers by lease id, and why a model of a cluster is not hot."""
+
+    workers: dict[bytes, PooledWorker]
+    states: dict[tuple[str, str], str]
+    """(cluster, model) -> reason in words."""
+    alive: frozenset[bytes]
+    """Leases whose running requests go on: ready or draining."""
+
+
+EMPTY = Snapshot({}, {}, frozenset())
+
+OnLost = Callable[[bytes], None]
+
+
+class PoolWatch:
+    """Keeps `snapshot` current.
+
+    Args:
+        target: of hpc_dispatch.
+        tls: certificate files.
+        gateway_id: this replica's.
+    """
+
+    def __init__(self, target: str, tls: TlsFiles, gateway_id: bytes) -> None:
+        self._target = target
+        self._tls = tls
+        self._gateway_id = gateway_id
+        self._task: asyncio.Task[None] | None = None
+        self._asked: set[asyncio.Task[None]] = set()
+        self._stub: hpc_dispatch_pb2_grpc.HpcDispatchStub | None = None
+        self._keys: dict[tuple[bytes, bytes], MLKEM768X25519PublicKey] = {}
+        self.snapshot = EMPTY
+        self.connected = False
+        self.on_lost: list[OnLost] = []
+        """Called with the id of each lease that is gone: its running answers will not be completed."""
+
+    async def start(self) -> None:
+        """Begin to watch; returns at once."""
+        self._task = asyncio.create_task(self._watch())
+
+    async def aclose(self) -> None:
+        """Stop watching."""
+        for task in [*self._asked, *([self._task] if self._task else [])]:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def request_worker(self, model: str) -> None:
+        """Ask dispatch for a worker of a model that has none; the answer comes as a new snapshot."""
+        task = asyncio.get_running_loop().create_task(self._request(model))
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+
+    async def _request(self, model: str) -> None:
+        if self._stub is None:
+            return
+        request = hpc_dispatch_pb2.RequestWorkerRequest(model=model)
+        try:
+            await self._stub.RequestWorker(request, timeout=_REQUEST_TIMEOUT_S)
+        except grpc.aio.AioRpcError as error:
+            _log.warning("no worker asked for: %s", error.details(), extra={"model": model})
+
+    async def _watch(self) -> None:
+        async with open_channel(self._target, self._tls) as channel:
+            self._stub = hpc_dispatch_pb2_grpc.HpcDispatchStub(channel)  # type: ignore[no-untyped-call]  # generated
+            while True:
+                try:
+                    watch = hpc_dispatch_pb2.WatchPoolRequest(gateway_id=to_hex(self._gateway_id))
+                    async for pool in self._stub.WatchPool(watch, wait_for_ready=True):
+                        if not self.connected:
+                            _log.info("watching the pool")
+                        self.connected = True
+                        self._take(pool)
+                except grpc.aio.AioRpcError as error:
+                    if self.connected:
+                        _log.warning("dispatch is away, the last known pool goes on: %s", error.details())
+                self.connected = False
+                await asyncio.sleep(_RETRY_S)
+
+    def _take(self, pool: hpc_dispatch_pb2.Pool) -> None:
+        workers = {}
+        alive = set()
+        for worker in pool.workers:
+            if worker.state in {hpc_dispatch_pb2.WORKER_STATE_READY, hpc_dispatch_pb2.WORKER_STATE_DRAINING}:
+                alive.add(worker.lease_id)
+            if worker.state == hpc_dispatch_pb2.WORKER_STATE_READY:
+                try:
+                    workers[worker.lease_id] = self._worker(worker)
+                except SealError as error:
+                    _log.error("worker left out: %s", error.message, extra={"lease": to_hex(worker.lease_id)})
+        lost = self.snapshot.alive - alive
+        self.snapshot = Snapshot(
+            workers, {(state.cluster, state.id): state.reason for state in pool.models}, frozenset(alive)
+        )
+        self._keys = {known: key for known, key in self._keys.items() if known[0] in alive}
+        for lease_id in lost:
+            for notify in self.on_lost:
+                notify(lease_id)
+
+    def _worker(self, worker: hpc_dispatch_pb2.Worker) -> PooledWorker:
+        known = (worker.lease_id, worker.x25519_public)
+        if known not in self._keys:
+            self._keys[known] = PublicKey(worker.mlkem768_public, worker.x25519_public).load()
+        models = {
+            model.id: OfferedModel(
+                id=model.id,
+                context_window=model.context_window,
+                modalities=frozenset(model.modalities) | {"text"},
+                capabilities=frozenset(model.capabilities),
+                demo=model.demo,
+            )
+            for model in worker.models
+        }
+        engine_models = {model.id: model.engine_model or model.id for model in worker.models}
+        return PooledWorker(
+            lease_id=worker.lease_id,
+            cluster=worker.cluster,
+            models=models,
+            engine_models=engine_models,
+            key=self._keys[known],
+            max_requests=worker.max_requests,
+        )

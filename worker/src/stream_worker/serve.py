@@ -1,0 +1,226 @@
+"""One worker's life with its requests: frames from the uplink to the desk, answers of the engine to the uplink."""
+
+import asyncio
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import aiohttp
+
+from stream_core.envelope.keys import WorkerKey, sign_announcement
+from stream_core.envelope.session import Sealer, status_key
+from stream_core.errors import RemoteError
+from stream_core.openai.sse import EventSplitter
+from stream_core.telemetry import Once
+from stream_core.wire import payloads
+from stream_core.wire.frames import Frame, FrameType, encode
+from stream_core.wire.sender import Chunk, SenderState
+from stream_worker.desk import Abort, Desk, Dropped, Request, Send, Start, Wake
+from stream_worker.engine import Engine
+from stream_worker.settings import WorkerSettings
+from stream_worker.uplink import Uplink
+
+_log = logging.getLogger(__name__)
+_PATH: Final = re.compile(r"/v1/[a-z_/-]{1,64}")
+_PASSED_HEADERS: Final = frozenset({"traceparent", "tracestate", "x-request-id"})
+_READ_BYTES: Final = 64 * 1024
+_TICK_S: Final = 1.0
+
+
+class Service:
+    """Serves the requests of one lease.
+
+    Args:
+        desk: the requests' state machine.
+        settings: the worker's.
+    """
+
+    def __init__(self, desk: Desk, settings: WorkerSettings) -> None:
+        self.desk = desk
+        self.faults = Once(_log)
+        self.engine: Engine | None = None
+        self.session: aiohttp.ClientSession | None = None
+        self.uplink: Uplink | None = None
+        self.introduce: Callable[[], list[bytes]] = list
+        self._settings = settings
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}
+        self._windows: dict[bytes, asyncio.Event] = {}
+        self._spoke: dict[bytes, float] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    # The uplink's handler
+
+    def on_connected(self) -> None:
+        """Announce, and send again what no gateway has acknowledged."""
+        self._send([*self.introduce(), *self.desk.unacknowledged()])
+
+    def on_frame(self, frame: Frame) -> None:
+        """Take one frame of a gateway."""
+        for action in self.desk.receive(frame, time.time_ns() // 1_000_000):
+            match action:
+                case Start(request, accepted):
+                    self._send([accepted])
+                    self._start(request)
+                case Send(frames):
+                    self._send(frames)
+                case Wake(request):
+                    if window := self._windows.get(request.id):
+                        window.set()
+                case Abort(request):
+                    self._stop(request)
+                case Dropped(kind, detail):
+                    self.faults.note(kind, detail)
+
+    def on_fault(self, kind: str, detail: str) -> None:
+        """Count a message that breaks the protocol."""
+        self.faults.note(kind, detail)
+
+    # Requests
+
+    async def watch(self) -> None:
+        """Give signs of life for silent engines, and abort what no gateway waits for; until cancelled."""
+        while True:
+            await asyncio.sleep(min(_TICK_S, self._settings.keepalive_s / 2))
+            now, now_ms = time.monotonic(), time.time_ns() // 1_000_000
+            for request in list(self.desk.requests.values()):
+                if now_ms - request.heard_ms > self._settings.gateway_lost_s * 1000:
+                    self.faults.note("gateway_lost", f"no sign of it for {self._settings.gateway_lost_s:g} s")
+                    self.desk.forget(request)
+                    self._stop(request)
+                elif (
+                    request.sender.state is SenderState.OPEN
+                    and now - self._spoke.get(request.id, 0.0) > self._settings.keepalive_s
+                ):
+                    self._spoke[request.id] = now
+                    self._send([request.sender.alive()])
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuse new requests and wait until the running ones are done, at most `grace_s`."""
+        self.desk.refuse_new = payloads.Failure(
+            code="worker_draining", message="this worker takes no new requests", retryable=True, status=503
+        )
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._idle.wait()
+        except TimeoutError:
+            _log.warning("requests still running after the drain", extra={"running": self.desk.running})
+            for request in list(self.desk.requests.values()):
+                self._fail(request, "worker_stopped", "the worker's time is over", retryable=True)
+        for task in list(self._tasks.values()):
+            task.cancel()
+
+    def _start(self, request: Request) -> None:
+        self._idle.clear()
+        self._windows[request.id] = asyncio.Event()
+        self._spoke[request.id] = time.monotonic()
+        task = asyncio.get_running_loop().create_task(self._answer(request))
+        self._tasks[request.id] = task
+        task.add_done_callback(lambda _: self._done(request))
+
+    def _stop(self, request: Request) -> None:
+        # Cancelling closes the engine's socket, which is how every engine is told to stop generating.
+        if task := self._tasks.get(request.id):
+            task.cancel()
+
+    def _done(self, request: Request) -> None:
+        for table in (self._tasks, self._windows, self._spoke):
+            table.pop(request.id, None)
+        if not self._tasks:
+            self._idle.set()
+
+    async def _answer(self, request: Request) -> None:
+        """Bring one answer from the engine to the uplink; never raises."""
+        try:
+            await self._forward(request)
+        except asyncio.CancelledError:
+            raise
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            self._fail(request, "engine_failed", f"engine: {type(error).__name__}: {error}", retryable=True)
+        except RemoteError as error:
+            self._fail(request, error.code, error.message, retryable=error.retryable)
+        except Exception:  # noqa: BLE001  (whatever it was, the gateway must hear that the answer is not complete)
+            _log.exception("request failed", extra={"request_id": request.name})
+            self._fail(request, "internal_error", "the worker failed", retryable=True)
+        else:
+            if request.sender.state is SenderState.OPEN:
+                self._send([request.sender.end()])
+
+    async def _forward(self, request: Request) -> None:
+        if self.engine is None or self.session is None:
+            self._fail(request, "worker_not_ready", "the engine is starting", retryable=True, status=503)
+            return
+        if not _PATH.fullmatch(request.open.path):
+            self._fail(request, "invalid_path", "not a path of the engine's API", status=404)
+            return
+        headers = {name: value for name, value in request.open.headers.items() if name in _PASSED_HEADERS}
+        headers |= {"content-type": "application/json", **self.engine.headers}
+        async with self.session.post(
+            self.engine.url + request.open.path, data=request.take_body(), headers=headers
+        ) as response:
+            content_type = response.headers.get("content-type", "application/octet-stream")
+            self._send([request.sender.head(payloads.Head(status=response.status, content_type=content_type))])
+            if response.content_type == "text/event-stream":
+                await self._forward_events(request, response)
+            else:
+                async for piece in response.content.iter_chunked(_READ_BYTES):
+                    await self._send_chunks(request, [piece])
+
+    async def _forward_events(self, request: Request, response: aiohttp.ClientResponse) -> None:
+        splitter = EventSplitter()
+        # What lies in the buffer is taken at once and leaves as one frame: no timer, no waiting.
+        while data := await response.content.readany():
+            if events := splitter.feed(data):
+                await self._send_chunks(request, events)
+        if splitter.rest().strip():
+            self._fail(request, "engine_failed", "the engine's stream ended within an event", retryable=True)
+
+    async def _send_chunks(self, request: Request, chunks: list[bytes]) -> None:
+        window, waiting = self._windows[request.id], deque[Chunk](chunks)
+        while True:
+            self._spoke[request.id] = time.monotonic()
+            self._send(request.sender.data(waiting))
+            if not waiting:
+                return
+            window.clear()
+            await window.wait()
+
+    def _fail(self, request: Request, code: str, message: str, *, retryable: bool = False, status: int = 502) -> None:
+        if request.sender.state is SenderState.OPEN:
+            self.faults.note(code, message)
+            failure = payloads.Failure(code=code, message=message, retryable=retryable, status=status)
+            self._send([request.sender.fail(failure)])
+
+    def _send(self, frames: list[bytes]) -> None:
+        if self.uplink is not None:
+            self.uplink.send(frames)
+
+
+class Herald:
+    """Says who the worker is and how it does: ANNOUNCE and STATUS.
+
+    Args:
+        lease_id: 16 bytes.
+        bootstrap_secret: 32 bytes.
+        key: the worker's key pair.
+        offer: what it serves.
+    """
+
+    def __init__(
+        self, lease_id: bytes, bootstrap_secret: bytes, key: WorkerKey, models: list[payloads.ModelOffer], limit: int
+    ) -> None:
+        announcement = payloads.Announcement(
+            mlkem768=key.public.mlkem768, x25519=key.public.x25519, models=models, max_requests=limit
+        )
+        body = sign_announcement(payloads.dump(announcement), lease_id=lease_id, bootstrap_secret=bootstrap_secret)
+        self.announcement = encode(FrameType.ANNOUNCE, body, request_id=lease_id)
+        self._sealer = Sealer(
+            status_key(bootstrap_secret, lease_id=lease_id, instance=key.public.x25519), request_id=lease_id
+        )
+
+    def status(self, status: payloads.Status) -> bytes:
+        """Seal a heartbeat: one frame."""
+        return self._sealer.seal(FrameType.STATUS, payloads.dump(status))

@@ -1,0 +1,229 @@
+"""The worker's one WebSocket: outbound to a relay, reconnecting for ever, sealed frames both ways.
+
+Coalescing is natural, never timed: what one turn of the event loop produced leaves as one message. While there is no
+relay, frames are dropped here, since their senders keep them; after WELCOME, `on_connected` sends them again.
+"""
+
+import asyncio
+import ipaddress
+import logging
+import random
+import ssl
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from typing import Protocol
+
+from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from stream_core.errors import ConfigError, FrameError
+from stream_core.wire import payloads
+from stream_core.wire.frames import Frame, FrameType, encode, join, split
+
+_log = logging.getLogger(__name__)
+_WELCOME_TIMEOUT_S = 10.0
+_PATH = "/v1/worker"
+
+
+class Handler(Protocol):
+    """Who gets what comes down the uplink."""
+
+    def on_connected(self) -> None:
+        """A relay has accepted us: announce, and send again what is unacknowledged."""
+        ...
+
+    def on_frame(self, frame: Frame) -> None:
+        """A frame of a gateway."""
+        ...
+
+    def on_fault(self, kind: str, detail: str) -> None:
+        """A message that breaks the protocol; dropped."""
+        ...
+
+
+def check_relay_url(url: str) -> str:
+    """Check that a relay's URL is wss://, or ws:// to this very machine.
+
+    Raises:
+        ConfigError: it would send the ticket in the clear over a network.
+    """
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "wss" and parts.hostname:
+        return url
+    try:
+        loopback = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        loopback = False
+    if parts.scheme != "ws" or not loopback:
+        raise ConfigError(f"{url!r} must be wss:// (ws:// is for loopback only)", param="relays")
+    return url
+
+
+class Uplink:
+    """Keeps one relay connected.
+
+    Args:
+        relays: URLs, tried in order.
+        hello: encoded HELLO frame.
+        handler: gets frames.
+        ca_file: PEM bundle; empty takes the system's.
+        backoff: seconds (first, most) between attempts, doubled and jittered in between.
+        jitter: uniform in [0, 1).
+    """
+
+    def __init__(
+        self,
+        relays: list[str],
+        hello: bytes,
+        handler: Handler,
+        *,
+        ca_file: str,
+        backoff: tuple[float, float],
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._relays = [check_relay_url(url) for url in relays]
+        self._hello = hello
+        self._handler = handler
+        self._tls = ssl.create_default_context(cafile=ca_file or None)
+        self._backoff = backoff
+        self._jitter = jitter
+        self._outbox: list[bytes] = []
+        self._flush_scheduled = False
+        self._socket: _Socket | None = None
+        self._loop = asyncio.get_running_loop()
+        self.connects = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether a relay has welcomed us."""
+        return self._socket is not None
+
+    def send(self, frames: list[bytes]) -> None:
+        """Queue whole frames; all of this turn of the event loop leave together."""
+        if self._socket is None:
+            return
+        self._outbox += frames
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def flush(self) -> None:
+        """Write what is queued."""
+        self._flush_scheduled = False
+        frames, self._outbox = self._outbox, []
+        if self._socket is not None and frames:
+            self._socket.write(frames)
+
+    async def run(self) -> None:
+        """Connect and stay connected, until cancelled."""
+        attempt = 0
+        while True:
+            url = self._relays[attempt % len(self._relays)]
+            try:
+                await self._serve(url)
+                attempt = 0
+            except (OSError, WSError, TimeoutError, FrameError) as error:
+                _log.info("relay %s: %s: %s", _host(url), type(error).__name__, error)
+            first, most = self._backoff
+            pause = min(most, first * 2 ** min(attempt // len(self._relays), 16))
+            attempt += 1
+            await asyncio.sleep(pause * (0.5 + self._jitter()))
+
+    async def _serve(self, url: str) -> None:
+        """One connection, from connect to its end; returns only after it had been welcomed."""
+        socket = _Socket(self)
+        transport, _ = await ws_connect(
+            lambda: socket,
+            url.rstrip("/") + _PATH,
+            ssl_context=self._tls if url.startswith("wss:") else None,
+            enable_auto_ping=True,
+            max_frame_size=8 * 1024 * 1024,
+            max_redirects=0,
+            proxy=_proxy(url),
+        )
+        try:
+            transport.send(WSMsgType.BINARY, self._hello)
+            async with asyncio.timeout(_WELCOME_TIMEOUT_S):
+                await socket.welcomed
+            self._socket = socket
+            self._outbox.clear()
+            self.connects += 1
+            _log.info("connected to relay %s", _host(url))
+            self._handler.on_connected()
+            await transport.wait_disconnected()
+        finally:
+            if self._socket is socket:
+                self._socket = None
+            transport.disconnect(graceful=False)
+
+    def received(self, socket: "_Socket", message: bytes) -> None:
+        """Take one message of the relay."""
+        try:
+            frames = split(message, max_frame=8 * 1024 * 1024)
+            for frame in frames:
+                match frame.type:
+                    case FrameType.WELCOME:
+                        socket.welcome(payloads.load(frame.body, payloads.Welcome))
+                    case FrameType.GOAWAY:
+                        _log.info("relay says goodbye: %s", payloads.load(frame.body, payloads.Goaway).reason)
+                    case _:
+                        self._handler.on_frame(frame)
+        except FrameError as error:
+            self._handler.on_fault(error.code, error.message)
+
+
+class _Socket(WSListener):
+    """One connection."""
+
+    def __init__(self, uplink: Uplink) -> None:
+        super().__init__()
+        self._uplink = uplink
+        self._transport: WSTransport | None = None
+        self._max_message = 0
+        self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type is WSMsgType.BINARY and frame.fin:
+            self._uplink.received(self, frame.get_payload_as_bytes())
+        elif frame.msg_type is WSMsgType.CLOSE:
+            reason = frame.get_close_reason()
+            if not self.welcomed.done():
+                self.welcomed.set_exception(ConnectionRefusedError(f"refused: {reason}"))
+            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            transport.disconnect()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002  (the signature is the library's)
+        if not self.welcomed.done():
+            self.welcomed.set_exception(ConnectionResetError("closed before WELCOME"))
+
+    def welcome(self, welcome: payloads.Welcome) -> None:
+        """The relay accepted us."""
+        self._max_message = welcome.max_message
+        if not self.welcomed.done():
+            self.welcomed.set_result(None)
+
+    def write(self, frames: list[bytes]) -> None:
+        """Write frames as few messages."""
+        if self._transport is not None and not self._transport.is_disconnected:
+            for message in join(frames, self._max_message):
+                self._transport.send(WSMsgType.BINARY, message)
+
+
+def hello(lease: str, ticket: str, software: str) -> bytes:
+    """Build the HELLO frame."""
+    return encode(FrameType.HELLO, payloads.dump(payloads.Hello(lease=lease, ticket=ticket, software=software)))
+
+
+def _host(url: str) -> str:
+    return urllib.parse.urlsplit(url).netloc
+
+
+def _proxy(url: str) -> str | None:
+    """The HTTP CONNECT proxy of the environment (HTTPS_PROXY, NO_PROXY), as every other client on the node has it."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    if not url.startswith("wss:") or urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get("https")
