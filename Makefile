@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint types imports stubs protos lock format bench-dataplane clean
+.PHONY: help up test check lint types imports stubs alone protos lock format bench-dataplane clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,7 +27,7 @@ up: .venv/installed  ## start everything on this machine; Ctrl-C stops it
 test: .venv/installed  ## all tests, with real parts (at most 8 minutes on 2 cores)
 	$(BIN)/python -m pytest
 
-check: .venv/installed lint types imports stubs  ## lint, types, import contracts, stubs, each program alone
+check: .venv/installed lint types imports stubs alone  ## lint, types, import contracts, stubs, each program alone
 
 lint: .venv/installed
 	$(BIN)/ruff check .
@@ -42,6 +42,9 @@ imports: .venv/installed
 stubs: .venv/installed
 	@mkdir -p .cache/stubs && $(PROTOC) --python_out=.cache/stubs --pyi_out=.cache/stubs --grpc_python_out=.cache/stubs protos/*.proto
 	@for file in .cache/stubs/stream_core/rpc/*; do diff -q $$file core/src/stream_core/rpc/$$(basename $$file) || { echo "run 'make protos'"; exit 1; }; done
+
+alone: .venv/installed
+	$(BIN)/python tests/import_alone.py
 
 protos: .venv/installed  ## generate the gRPC stubs
 	$(PROTOC) --python_out=core/src --pyi_out=core/src --grpc_python_out=core/src protos/*.proto

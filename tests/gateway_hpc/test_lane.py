@@ -46,9 +46,9 @@ async def gateway(parts) -> AsyncIterator[Channel]:
 async def ask_engine(parts, script, **request) -> bytes:
     """The same question, put to the engine itself."""
     body = {"model": "scripted", "stream": True, "messages": [], "script": script, **request}
-    async with aiohttp.ClientSession() as session:
-        async with session.post(f"{parts.engine_url}/v1/chat/completions", json=body) as response:
-            return await response.read()
+    url = f"{parts.engine_url}/v1/chat/completions"
+    async with aiohttp.ClientSession() as session, session.post(url, json=body) as response:
+        return await response.read()
 
 
 async def engine_requests(parts, *, aborted: int | None = None) -> list[dict]:
@@ -211,7 +211,7 @@ async def test_sigterm_lets_a_running_answer_finish(parts):
         async with lane.channel(parts.nats_url) as gateway:
             answer = await lane.ask(gateway, mine, {"tokens": 100, "interval_ms": 10})
             program.process.terminate()
-            with pytest.raises(UpstreamUnavailable, match="no new requests|did not accept"):
+            with pytest.raises(UpstreamUnavailable, match=r"no new requests|did not accept"):
                 while True:
                     await lane.read(await lane.ask(gateway, mine, {"tokens": 1}))
             assert (await lane.read(answer)).endswith(b"data: [DONE]\n\n")

@@ -110,7 +110,7 @@ def noticed(answer: SealedAnswer) -> int:
     ids=["dropped", "replayed", "body changed", "flags changed", "sequence changed", "truncated", "END forged"],
 )
 async def test_one_attack_is_noticed_and_healed(parts, change):
-    """One frame dropped, doubled, changed, cut or forged: it is counted, and the reader still gets the engine's bytes."""
+    """One frame dropped, doubled, changed, cut or forged is counted, and the reader still gets the engine's bytes."""
     async with tampered(parts) as (relay, gateway, target):
         expected = await lane.read(await lane.ask(gateway, target, SCRIPT))
         relay.tamper = once(change)

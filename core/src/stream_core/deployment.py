@@ -124,7 +124,8 @@ class Deployment(_Section):
         for tier in self.tiers:
             if tier.privacy not in known:
                 raise ValueError(f"tier {tier.name!r}: privacy {tier.privacy!r} is not among {self.policy.classes}")
-        for cluster in self.clusters:
+        # A file without tiers gets the default ones when everything is started; clusters may already name theirs.
+        for cluster in self.clusters if self.tiers else ():
             if not any(tier.name == cluster.tier and tier.kind == "hpc" for tier in self.tiers):
                 raise ValueError(f"cluster {cluster.name!r}: {cluster.tier!r} is not a tier of kind hpc")
         return self

@@ -24,7 +24,7 @@ from stream_core.wire.job import PilotJob
 from stream_core.wire.payloads import Failure, Status
 from stream_worker import VERSION
 from stream_worker.desk import Desk
-from stream_worker.engine import Engine, run_engine
+from stream_worker.engine import Engine, engine_socket, run_engine
 from stream_worker.serve import Herald, Service
 from stream_worker.settings import WorkerSettings
 from stream_worker.uplink import Uplink, hello
@@ -79,7 +79,7 @@ class Worker:
             engine = await stack.enter_async_context(run_engine(self._job.engine, folder))
             # No total limit: an answer may take hours. The gateway's own limits and CANCEL end it.
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-            connector = aiohttp.TCPConnector(limit=0)
+            connector = aiohttp.TCPConnector(limit=0, socket_factory=engine_socket)
             session = aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=256 * 1024)
             self._service.session = await stack.enter_async_context(session)
             tasks = await stack.enter_async_context(_Tasks())

@@ -20,6 +20,7 @@ from stream_core.wire.job import EngineSpec
 _POLL_S = 0.05
 _STOP_GRACE_S = 5.0
 _LOG_TAIL = 2000
+_RECEIVE_BUFFER = 256 * 1024
 _PR_SET_PDEATHSIG = 1
 # Loaded before any fork: the child may do nothing but the one call.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -105,6 +106,17 @@ async def run_engine(spec: EngineSpec, folder: Path) -> AsyncIterator[Engine]:
         yield Engine(_fill(spec.url, places), key, process, log_path)
     finally:
         await _stop(process)
+
+
+def engine_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Make a socket to the engine whose receive buffer stays small.
+
+    Left alone, Linux lets it grow to tens of megabytes: the engine would write on for a client that reads nothing.
+    """
+    family, type_, protocol, _, _ = address
+    made = socket.socket(family, type_, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    return made
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

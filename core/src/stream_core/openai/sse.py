@@ -16,6 +16,8 @@ DEFAULT_MAX_EVENT: Final = 16 * 1024 * 1024
 DONE: Final = b"data: [DONE]\n\n"
 """The event that ends a complete stream."""
 
+_LONGEST_DONE: Final = 64
+
 
 class EventSplitter:
     """Cuts a byte stream into events; how the stream is cut into reads does not change them."""
@@ -127,4 +129,4 @@ def data_of(event: bytes) -> bytes | None:
 
 def is_done(event: bytes) -> bool:
     """Whether this event ends a complete stream."""
-    return event == DONE or data_of(event) == b"[DONE]"
+    return event == DONE or (len(event) < _LONGEST_DONE and data_of(event) == b"[DONE]")

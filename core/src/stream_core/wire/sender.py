@@ -11,7 +11,8 @@ Theory: credit-based flow control with cumulative acknowledgement, and go-back-N
 CLOSED becomes FINISHED when the last frame is acknowledged. An illegal call raises and changes nothing.
 
 Memory: frames are kept until acknowledged. The driver stops reading the engine while `writable` is false, so at
-most one window plus one payload is kept, whatever the reader does; the other end holds the sender to that. Sealing is an argument: this module has no keys.
+most one window plus one payload is kept, whatever the reader does; the other end holds the sender to that. Sealing is
+an argument: this module has no keys.
 """
 
 from collections import deque

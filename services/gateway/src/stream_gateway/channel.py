@@ -26,6 +26,8 @@ from stream_core.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from stream_core.openai.chunks import is_finished
+from stream_core.openai.sse import DONE, is_done
 from stream_core.settings import NatsSettings
 from stream_core.telemetry import Once
 from stream_core.wire import subjects
@@ -35,6 +37,7 @@ from stream_core.wire.receiver import Alive, Chunks, Missing
 from stream_gateway.sealed_call import SealedCall
 
 _log = logging.getLogger(__name__)
+_LAST_EVENTS = 8
 _MAX_MESSAGE = 960 * 1024
 _RETRY_S = 1.0
 
@@ -289,15 +292,21 @@ class SealedAnswer:
 
     async def __aiter__(self) -> AsyncIterator[list[bytes]]:
         """Batches of the engine's bytes; asking for the next one gives credit for the last."""
+        last: deque[bytes] = deque(maxlen=_LAST_EVENTS)
         while True:
             if self._chunks:
                 batch, self._chunks = self._chunks, []
+                last.extend(batch)
                 yield batch
                 if self.call.receiver.consumed(sum(map(len, batch))) and not self._closed:
                     self._send_credit()
             elif self._error is not None:
                 raise self._error
             elif self._ended:
+                if self.content_type.startswith("text/event-stream") and not (last and is_done(last[-1])):
+                    if not is_finished(last):
+                        raise StreamBroken("the engine's stream ended before the answer was complete")
+                    yield [DONE]
                 return
             else:
                 self._filled.clear()
