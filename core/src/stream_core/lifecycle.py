@@ -18,6 +18,8 @@ from typing import Any
 from stream_core.errors import ConfigError
 
 DIE_WITH_PARENT = "STREAM_DIE_WITH_PARENT"
+PARENT_PID = "STREAM_PARENT_PID"
+"""Who that parent is, so that its death during our imports is noticed too."""
 _PR_SET_PDEATHSIG = 1
 
 Main = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
@@ -49,7 +51,7 @@ def run(name: str, main: Main) -> None:
 def _die_with_parent() -> None:
     """Ask Linux for SIGTERM when the parent dies, where the parent wants that: a killed one leaves nobody."""
     if os.environ.get(DIE_WITH_PARENT) and sys.platform == "linux":
-        parent = os.getppid()
+        parent = int(os.environ.get(PARENT_PID) or os.getppid())
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             sys.exit(1)  # it died before we asked

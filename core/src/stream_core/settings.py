@@ -6,7 +6,7 @@ environment, never from the YAML.
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -58,7 +58,7 @@ class ProgramSettings(BaseSettings):
 
     program: ClassVar[str]
 
-    log_level: str = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     ready_file: Path | None = None
     """Written once when the program is ready: its pid and ports as JSON."""
 
@@ -69,10 +69,15 @@ class ProgramSettings(BaseSettings):
         Raises:
             ConfigError: a wrong value or an unknown field; the message names it and the variable that sets it.
         """
+        prefix = cls.model_config.get("env_prefix", "")
+        # The library reads only the variables that it looks for; a misspelt one must not pass in silence.
+        for name in os.environ:
+            field = name.upper().removeprefix(prefix.upper()).partition("__")[0].lower()
+            if name.upper().startswith(prefix.upper()) and field not in cls.model_fields:
+                raise ConfigError(f"{name}: no such setting; there are: {', '.join(sorted(cls.model_fields))}")
         try:
             return cls()
         except ValidationError as error:
-            prefix = cls.model_config.get("env_prefix", "")
             lines = [
                 f"{prefix}{'__'.join(str(step) for step in item['loc']).upper()}: {item['msg']}"
                 for item in error.errors(include_url=False, include_input=False)

@@ -1,0 +1,21 @@
+"""Backends by the name that `stream.yaml` gives them."""
+
+from pathlib import Path
+
+from stream_core.deployment import ClusterConfig
+from stream_hpc_dispatch.clusters.base import Cluster
+from stream_hpc_dispatch.clusters.local import LocalCluster
+
+
+def open_cluster(config: ClusterConfig, *, command: list[str], state_dir: Path, stop_grace_s: float) -> Cluster:
+    """Make the backend of one cluster.
+
+    Args:
+        config: the cluster.
+        command: starts a worker on this machine.
+        state_dir: a folder that only this user can read.
+        stop_grace_s: what a worker gets between being told to stop and being killed.
+    """
+    match config.backend:
+        case "local":
+            return LocalCluster(command, state_dir / "workers", stop_grace_s)

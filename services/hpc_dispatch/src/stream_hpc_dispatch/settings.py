@@ -1,0 +1,75 @@
+"""Dispatch's settings: environment `STREAM_HPC_DISPATCH__*`, or the section `hpc_dispatch` of stream.yaml."""
+
+import ipaddress
+import sys
+from pathlib import Path
+from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class DispatchSettings(ProgramSettings):
+    """Everything an operator can set."""
+
+    program: ClassVar[str] = "hpc_dispatch"
+    model_config = program_config("hpc_dispatch")
+
+    listen: str = "127.0.0.1:0"
+    """Of gRPC: "host:port"; port 0 takes a free one."""
+    tls: TlsFiles
+    nats: NatsSettings = NatsSettings()
+    ticket_private_key_file: Path
+    """PEM of the Ed25519 key that signs relay tickets; the relays hold its public half."""
+    relays: list[str] = Field(default_factory=list)
+    """Where workers connect, tried in order: wss://, or ws:// on a loopback address."""
+    relay_ca_file: str = ""
+    """PEM bundle on the workers' machines, when the system's own does not know the relays' certificates."""
+    state_dir: Path
+    """Logs of local workers."""
+    worker_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "stream_worker"], min_length=1)
+    """Starts a local worker; it reads its job from standard input."""
+
+    tick_s: Seconds = 0.25
+    """How often the clocks below are looked at."""
+    publish_interval_s: Seconds = 0.1
+    """Between two snapshots of the pool."""
+    lost_after_s: Seconds = 10.0
+    """Without a heartbeat (workers send one every 2 s)."""
+    remove_after_s: Seconds = 30.0
+    """What a lost worker gets to come back before it is stopped and replaced."""
+    start_margin_s: Seconds = 30.0
+    """What a worker may take to start, besides its engine's own limit."""
+    renew_before_s: Seconds = 120.0
+    """Before a lease's end its successor is started; at most half of the lease."""
+    expiry_grace_s: Seconds = 30.0
+    """What a worker gets to finish after its lease's end."""
+    backoff_first_s: Seconds = 0.5
+    backoff_last_s: Seconds = 60.0
+    """Between failed starts: from the first, doubling, to the last."""
+    stop_grace_s: Seconds = 4.0
+    """Between SIGTERM and SIGKILL of a local worker."""
+
+    @field_validator("relays")
+    @classmethod
+    def _sealed_outside(cls, urls: list[str]) -> list[str]:
+        for url in urls:
+            parts = urlsplit(url)
+            if parts.scheme not in {"ws", "wss"} or not parts.hostname or parts.username or parts.password:
+                raise ValueError(f"{url!r} must be wss://host[:port][/path], without user and password")
+            if parts.scheme == "ws" and not _is_loopback(parts.hostname):
+                raise ValueError(f"{url!r} must be wss://: ws:// is for loopback addresses only")
+        return urls
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

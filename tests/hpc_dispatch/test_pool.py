@@ -1,0 +1,147 @@
+"""The pool as gateways see it, and how it is handed out."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from stream_core.envelope.keys import WorkerKey
+from stream_core.rpc import hpc_dispatch_pb2 as pb
+from stream_core.wire.payloads import Announcement, ModelOffer
+from stream_hpc_dispatch.feed import PoolFeed
+from stream_hpc_dispatch.leases import Lease
+from stream_hpc_dispatch.plan import Phase, Pilot, PoolKey, PoolSpec, PoolState, State
+from stream_hpc_dispatch.pool import model_state, snapshot
+
+SPEC = PoolSpec(PoolKey("here", "tiny"), 1, 2, 3600, 60)
+OFFERS = [ModelOffer("tiny", "tiny-q4", 4096, demo=True)]
+STARTING, READY, DRAINING, LOST = (Pilot(1, phase, 0.0, 100.5) for phase in Phase)
+
+
+def pool(*pilots, **changes):
+    """A pool with these pilots."""
+    return PoolState(SPEC, tuple(replace(pilot, number=index) for index, pilot in enumerate(pilots, 1)), **changes)
+
+
+@pytest.mark.parametrize(
+    ("state", "word", "reason"),
+    [
+        (pool(READY), "hot", "1 of 1 workers ready"),
+        (pool(READY, LOST), "hot", "1 of 2 workers ready"),
+        (pool(READY, failures=1, reason="x"), "hot", "1 of 1 workers ready"),
+        (pool(STARTING), "starting", "a worker is starting"),
+        (pool(replace(STARTING, note="loading")), "starting", "a worker is starting: loading"),
+        (pool(DRAINING), "starting", "the last worker is on its way out, its successor follows"),
+        (pool(), "starting", "a worker is about to be started"),
+        (pool(LOST), "offline", "no sign of life from its workers"),
+        (pool(LOST, STARTING), "starting", "a worker is starting"),
+        (
+            pool(failures=1, reason="no GPU"),
+            "offline",
+            "the last start failed: no GPU; the next try waits a little longer each time",
+        ),
+        (
+            pool(STARTING, failures=3, reason="no GPU"),
+            "offline",
+            "3 starts in a row failed: no GPU; another try is under way",
+        ),
+        (
+            replace(pool(failures=1, reason="no GPU"), spec=replace(SPEC, min_ready=0)),
+            "offline",
+            "the last start failed: no GPU; a request starts the next try",
+        ),
+        (replace(pool(), spec=replace(SPEC, min_ready=0)), "cold", "no worker runs; a request starts one"),
+        (replace(pool(requested=True), spec=replace(SPEC, min_ready=0)), "starting", "a worker is about to be started"),
+    ],
+)
+def test_model_state(state, word, reason):
+    """One word and one sentence for every situation of a pool."""
+    told = model_state(state)
+    assert (told.id, told.cluster, told.state, told.reason) == ("tiny", "here", word, reason)
+    assert model_state(state, stopping=True).state == "offline"
+
+
+@pytest.mark.parametrize(
+    ("pilot", "state"),
+    [
+        (STARTING, pb.WORKER_STATE_STARTING),
+        (READY, pb.WORKER_STATE_READY),
+        (DRAINING, pb.WORKER_STATE_DRAINING),
+        (LOST, pb.WORKER_STATE_LOST),
+        (replace(READY, stopping=True), pb.WORKER_STATE_DRAINING),
+        (replace(LOST, stopping=True), pb.WORKER_STATE_LOST),
+    ],
+)
+def test_worker_before_and_after_its_announcement(pilot, state):
+    """Without a key the configured models are shown; with one, what the worker itself announced."""
+    lease = Lease(b"L" * 16, 1, b"s" * 32)
+    (worker,) = snapshot(State((pool(pilot),)), lambda _: lease, lambda _: OFFERS).workers
+    assert (worker.lease_id, worker.cluster, worker.state, worker.expires_unix_ms) == (lease.id, "here", state, 100_500)
+    assert ([model.id for model in worker.models], worker.x25519_public) == (["tiny"], b"")
+    key = WorkerKey().public
+    more = ModelOffer("tiny", "q4", 2048, ["text", "image"], ["tools"])
+    lease.announcement = Announcement(key.mlkem768, key.x25519, [more], 7)
+    (worker,) = snapshot(State((pool(pilot),)), lambda _: lease, lambda _: OFFERS).workers
+    assert (worker.mlkem768_public, worker.x25519_public, worker.max_requests) == (key.mlkem768, key.x25519, 7)
+    assert (worker.models[0].context_window, list(worker.models[0].modalities)) == (2048, ["text", "image"])
+    assert (list(worker.models[0].capabilities), worker.models[0].demo) == (["tools"], False)
+
+
+class Source:
+    """A pool that the test changes."""
+
+    def __init__(self):
+        self.word = "cold"
+        self.drawn = 0
+
+    def __call__(self):
+        self.drawn += 1
+        return pb.Pool(models=[pb.ModelState(id="tiny", state=self.word)])
+
+
+async def test_feed_gives_the_newest_and_skips_the_rest():
+    """First message at once; a slow watcher gets the newest snapshot, not a queue; close ends it after the last."""
+    source = Source()
+    feed = PoolFeed(source, revision=5, interval_s=60)
+    watch = feed.watch()
+    assert (await anext(watch)).revision == 5
+    for word in ("starting", "hot", "offline"):
+        source.word = word
+        feed.publish()
+    pool = await anext(watch)
+    assert (pool.revision, pool.models[0].state) == (8, "offline")
+    source.word = "cold"
+    feed.publish()
+    feed.close()
+    assert [pool.revision async for pool in watch] == [9]
+    assert [pool.revision async for pool in feed.watch()] == [9]
+
+
+async def test_feed_says_nothing_when_nothing_changed():
+    """A change that leaves the pool as it was is no message."""
+    feed = PoolFeed(Source(), revision=1, interval_s=60)
+    feed.publish()
+    watch = feed.watch()
+    assert (await anext(watch)).revision == 1
+    feed.close()
+    assert [pool async for pool in watch] == []
+
+
+async def test_feed_coalesces_changes():
+    """Many changes within the interval are one snapshot: the first goes at once, the rest together."""
+    source = Source()
+    feed = PoolFeed(source, revision=1, interval_s=0.05)
+    publishing = asyncio.create_task(feed.run())
+    watch = feed.watch()
+    await anext(watch)
+    source.word = "starting"
+    feed.changed()
+    assert (await anext(watch)).models[0].state == "starting"
+    for index in range(1000):
+        source.word = f"word {index}"
+        feed.changed()
+        await asyncio.sleep(0)
+    assert (await anext(watch)).models[0].state == "word 999"
+    assert source.drawn == 3
+    publishing.cancel()
+    await asyncio.gather(publishing, return_exceptions=True)
