@@ -60,3 +60,6 @@ lock:  ## resolve requirements.lock again
 
 clean:
 	rm -rf .venv .cache
+
+bench-dataplane: .venv/installed  ## what the sealed road adds: first token, tokens a second, CPU; last line JSON
+	$(BIN)/python bench/dataplane.py

@@ -1,0 +1,263 @@
+"""The gRPC servicer: requests checked, counted and fitted in threads, a model asked beside the extraction."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple, TypeVar
+
+import grpc.aio
+
+from stream_core.errors import InvalidRequest, RequestTooLarge, StreamError
+from stream_core.rpc import summarizer_pb2 as pb
+from stream_core.rpc import summarizer_pb2_grpc as rpc
+from stream_summarizer import policy
+from stream_summarizer.backend import PROMPT_TOKENS, Answer, Backend
+from stream_summarizer.blocks import Blocks, block_key
+from stream_summarizer.conversation import Conversation, parse
+from stream_summarizer.fitting import Fitted, Fitting, ModelTask
+from stream_summarizer.settings import SummarizerSettings
+from stream_summarizer.tokens import Count as TokenCount
+from stream_summarizer.tokens import Counters
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_DEADLINE_MS: Final = 60_000
+MAX_SCOPE: Final = 256
+MAX_NAME: Final = 200
+LEAST_SUMMARY_TOKENS: Final = 48
+LEAST_MODEL_S: Final = 0.05
+"""No model answers faster; asking would only cost it work."""
+ASSEMBLY_S: Final = 0.03
+"""Kept of the deadline for putting a model's summary in and counting again."""
+
+
+class _Work(NamedTuple):
+    """What is known once a conversation has been counted and does not fit."""
+
+    fitting: Fitting
+    task: ModelTask | None
+
+
+class Summarizer(rpc.SummarizerServicer):
+    """Implements `Summarizer` of protos/summarizer.proto."""
+
+    def __init__(
+        self, settings: SummarizerSettings, counters: Counters, backend: Backend | None, no_backend_reason: str
+    ) -> None:
+        self._settings = settings
+        self._counters = counters
+        self._backend = backend
+        self._no_backend_reason = no_backend_reason
+        self._blocks = Blocks(settings.cache_entries, settings.cache_bytes)
+        self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="fit")
+
+    async def Count(self, request: pb.CountRequest, context: Context) -> pb.CountReply:  # noqa: N802  (gRPC's name)
+        """Count a conversation's tokens for a model."""
+        try:
+            _check_names(request.target)
+            tokens, exact = await self._in_thread(lambda: self._count(request))
+        except StreamError as error:
+            await _refuse(context, error)
+            raise
+        return pb.CountReply(tokens=tokens, exact=exact)
+
+    async def Fit(self, request: pb.FitRequest, context: Context) -> pb.FitReply:  # noqa: N802  (gRPC's name)
+        """Make a conversation fit a model's window."""
+        started = time.monotonic()
+        try:
+            _check_fit(request)
+            reply = await self._fit(request, started + self._deadline_s(request, context))
+        except StreamError as error:
+            await _refuse(context, error)
+            raise
+        log.info(
+            "fit",
+            extra={
+                "request_id": request.request_id,
+                "tier": request.target.tier,
+                "fits": reply.fits,
+                "method": pb.Method.Name(reply.method),
+                "tokens_before": reply.tokens_before,
+                "tokens_after": reply.tokens_after,
+                "ms": round((time.monotonic() - started) * 1000, 1),
+            },
+        )
+        return reply
+
+    def close(self) -> None:
+        """End the threads; what still runs in them is finished."""
+        self._threads.shutdown()
+
+    async def _fit(self, request: pb.FitRequest, deadline: float) -> pb.FitReply:
+        work = await self._in_thread(lambda: self._prepare(request))
+        if isinstance(work, pb.FitReply):
+            return work
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(self._ask(request.cache_scope, work.task, deadline))
+            extracting = group.create_task(self._in_thread(lambda: self._extract(request, work)))
+        answer, extracted = asking.result(), extracting.result()
+        if work.task is not None and answer.text:
+            task, text = work.task, answer.text
+            fitted = await self._in_thread(lambda: work.fitting.with_summary(task, text))
+            over = work.fitting.over(fitted.count)
+            if over <= 0:
+                return _reply(work.fitting, fitted, pb.METHOD_MODEL, self._by_model(answer))
+            answer = Answer(reason=f"the model's summary is {over:,} tokens too long")
+        return _reply(work.fitting, extracted, pb.METHOD_EXTRACT, f"extraction ({answer.reason})")
+
+    def _prepare(self, request: pb.FitRequest) -> pb.FitReply | _Work:
+        """Count, and answer at once where nothing is to be condensed."""
+        target = request.target
+        fitting = Fitting(
+            self._parse(request.conversation),
+            self._counters.of(target.tier, target.model),
+            policy.Budget(target.context_window, target.reserved_output, self._settings.safety_margin),
+        )
+        before = fitting.before
+        allowed = fitting.budget.tokens(exact=before.exact)
+        if before.tokens <= allowed:
+            note = f"{before.tokens:,} tokens of {allowed:,}: fits as it is"
+            return _uncondensed(before, before, note, request.conversation.messages_json)
+        if request.forbid_condensing:
+            note = f"{before.tokens:,} tokens, at most {allowed:,} fit, and condensing is forbidden"
+            return _uncondensed(before, before, note)
+        least = fitting.minimum
+        if fitting.over(least) > 0:
+            allowed = fitting.budget.tokens(exact=least.exact)
+            note = f"system prompt and last turn alone take {least.tokens:,} tokens, at most {allowed:,} fit"
+            return _uncondensed(before, least, note)
+        task = None
+        if self._backend is not None and not self._backend.resting:
+            task = fitting.model_task(
+                self._settings.summary_tokens,
+                LEAST_SUMMARY_TOKENS,
+                max(self._settings.backend_context - self._settings.summary_tokens - PROMPT_TOKENS, 0),
+            )
+        return _Work(fitting, task)
+
+    async def _ask(self, scope: str, task: ModelTask | None, deadline: float) -> Answer:
+        if self._backend is None:
+            return Answer(reason=self._no_backend_reason)
+        if task is None:
+            return Answer(reason=self._backend.resting or "no room for a model's summary")
+        key = block_key(scope, f"model {self._backend.model}", task.key)
+        known = self._blocks.get(key)
+        if known is not None:
+            return Answer(text=known)
+        left = deadline - time.monotonic() - ASSEMBLY_S
+        if left < LEAST_MODEL_S:
+            return Answer(reason="no time was left to ask the model")
+        answer = await self._backend.condense(task.text, task.summary_tokens, left)
+        if answer.text:
+            self._blocks.put(key, answer.text)
+        return answer
+
+    def _extract(self, request: pb.FitRequest, work: _Work) -> Fitted:
+        kind = f"extract {request.target.tier} {request.target.model}"
+
+        def remember(content: bytes, make: Callable[[], str]) -> str:
+            return self._blocks.get_or_make(block_key(request.cache_scope, kind, content), make)
+
+        return work.fitting.extracted(remember)
+
+    def _by_model(self, answer: Answer) -> str:
+        name = self._backend.model if self._backend else ""
+        dropped = f", {answer.dropped} unsupported sentences dropped" if answer.dropped else ""
+        return f"the model {_ascii(name)}{dropped}"
+
+    def _count(self, request: pb.CountRequest) -> TokenCount:
+        conversation = self._parse(request.conversation)
+        counter = self._counters.of(request.target.tier, request.target.model)
+        return counter.prompt(conversation.messages, conversation.tools)
+
+    def _parse(self, conversation: pb.Conversation) -> Conversation:
+        size = len(conversation.messages_json) + len(conversation.tools_json)
+        if size > self._settings.max_bytes:
+            raise RequestTooLarge(
+                f"conversation: {size:,} bytes, at most {self._settings.max_bytes:,}", param="conversation"
+            )
+        return parse(conversation.messages_json, conversation.tools_json, max_messages=self._settings.max_messages)
+
+    def _deadline_s(self, request: pb.FitRequest, context: Context) -> float:
+        """Seconds: the request's own, never more than the caller waits."""
+        own = (request.deadline_ms or self._settings.deadline_ms) / 1000
+        caller = context.time_remaining()
+        return own if caller is None else min(own, caller)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _uncondensed(before: TokenCount, after: TokenCount, note: str, messages_json: bytes | None = None) -> pb.FitReply:
+    """Build the reply where nothing was condensed; without messages the conversation does not fit."""
+    return pb.FitReply(
+        fits=messages_json is not None,
+        messages_json=messages_json,
+        method=pb.METHOD_UNSPECIFIED if messages_json is None else pb.METHOD_UNCHANGED,
+        tokens_before=before.tokens,
+        tokens_after=after.tokens,
+        exact=after.exact,
+        note=_estimated(note, exact=before.exact and after.exact),
+    )
+
+
+def _reply(fitting: Fitting, fitted: Fitted, method: pb.Method, how: str) -> pb.FitReply:
+    before, after = fitting.before, fitted.count
+    spans = policy.in_words(fitted.spans)
+    done = f"condensed by {how}" if fitted.summarised else "left out, there is no room for a summary"
+    allowed = fitting.budget.tokens(exact=after.exact)
+    note = f"{before.tokens:,} tokens became {after.tokens:,} of {allowed:,}; messages {spans} {done}"
+    return pb.FitReply(
+        fits=True,
+        messages_json=policy.as_json(fitted.messages),
+        method=method,
+        tokens_before=before.tokens,
+        tokens_after=after.tokens,
+        exact=after.exact,
+        condensed=[pb.TurnRange(first=span.first, last=span.last) for span in fitted.spans],
+        note=_estimated(note, exact=before.exact and after.exact),
+    )
+
+
+def _estimated(note: str, *, exact: bool) -> str:
+    return note if exact else f"{note} (token counts are estimates)"
+
+
+def _ascii(text: str) -> str:
+    """Make a name fit for a response header."""
+    return "".join(character if character.isascii() and character.isprintable() else "?" for character in text)
+
+
+def _check_names(target: pb.Target) -> None:
+    for field, value in (("target.tier", target.tier), ("target.model", target.model)):
+        if len(value) > MAX_NAME:
+            raise InvalidRequest(f"{field}: {len(value)} characters, at most {MAX_NAME}", param=field)
+
+
+def _check_fit(request: pb.FitRequest) -> None:
+    target = request.target
+    _check_names(target)
+    if target.context_window < 1:
+        raise InvalidRequest("target.context_window: 0 tokens, at least 1", param="target.context_window")
+    if target.reserved_output >= target.context_window:
+        raise InvalidRequest(
+            f"target.reserved_output: {target.reserved_output:,} tokens, at most {target.context_window - 1:,},"
+            " one less than target.context_window",
+            param="target.reserved_output",
+        )
+    if request.deadline_ms > MAX_DEADLINE_MS:
+        raise InvalidRequest(f"deadline_ms: {request.deadline_ms:,}, at most {MAX_DEADLINE_MS:,}", param="deadline_ms")
+    if len(request.cache_scope) > MAX_SCOPE:
+        raise InvalidRequest(
+            f"cache_scope: {len(request.cache_scope)} characters, at most {MAX_SCOPE}", param="cache_scope"
+        )
+
+
+async def _refuse(context: Context, error: StreamError) -> None:
+    """Translate an error to gRPC; the one place that does."""
+    code = grpc.StatusCode.INVALID_ARGUMENT if isinstance(error, InvalidRequest) else grpc.StatusCode.INTERNAL
+    await context.abort(code, error.message)
