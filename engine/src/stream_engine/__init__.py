@@ -1,0 +1,1 @@
+"""STREAM's embedded local engine: llama.cpp behind the OpenAI API, in a process of its own."""

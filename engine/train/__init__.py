@@ -1,0 +1,1 @@
+"""The training of the demo model: corpus, network, export (see ../train_demo.py)."""
