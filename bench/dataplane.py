@@ -73,14 +73,10 @@ def first_token(road: Road, clients: int) -> dict[str, Any]:
 
 
 def processes(road: Road) -> dict[str, psutil.Process]:
-    """Every process of the road by name; the broker and the worker are found by what they are."""
-    found = {name: psutil.Process(pid) for name, pid in road.pids.items()}
-    for process in psutil.Process().children(recursive=True):
-        line = " ".join(process.cmdline())
-        for name, mark in {"nats": "nats-server", "worker": "stream_worker", "engine": "testing.engine"}.items():
-            if mark in line:
-                found[name] = process
-    return found
+    """Every process of the road by name, and the engine."""
+    found = {name: psutil.Process(pid) for name, pid in road.pids().items()}
+    (engine,) = [p for p in psutil.Process().children(recursive=True) if "testing.engine" in " ".join(p.cmdline())]
+    return found | {"engine": engine}
 
 
 def throughput(road: Road, per_write: int) -> dict[str, Any]:

@@ -5,7 +5,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ import yaml
 from gateway_hpc.tampering import TamperingRelay, tampering_relay
 
 from stream_core.testing import programs
-from stream_core.testing.broker import run_broker
+from stream_core.testing.broker import free_port, run_broker
 from stream_core.testing.recorder import Recorder, record_tcp
 
 START_S = 60
@@ -41,13 +40,6 @@ class House:
     def log(self, program: str) -> str:
         """What a program has logged."""
         return (self.home / f"logs/{program}.log").read_text()
-
-
-def free_port() -> int:
-    """A loopback port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

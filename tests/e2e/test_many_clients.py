@@ -49,7 +49,7 @@ async def seen(road, session, *, aborted: int | None = None) -> list[dict]:
 
 async def test_one_slow_reader_among_64(road, session):
     """63 clients get all of their tokens while one does not read; no process grows, and the slow one loses nothing."""
-    gateway = psutil.Process(road.pids["gateway"])
+    gateway = psutil.Process(road.pids()["gateway"])
     before = gateway.memory_info().rss
     script = {"tokens": MANY_TOKENS, "text": "slow", "per_write": 64}
     async with ask(road, session, script) as slow:
@@ -108,11 +108,7 @@ async def test_engines_refusal_is_passed_on(road, session, status):
 
 async def test_worker_killed_in_mid_answer(road, session):
     """A worker killed in mid-answer is an error event for its client; its successor answers the next one."""
-    (worker,) = [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if "stream_worker" in " ".join(process.cmdline())
-    ]
+    (worker,) = road.workers()
     async with ask(road, session, {"tokens": 100_000, "interval_ms": 5}) as response:
         await response.content.readany()
         worker.kill()

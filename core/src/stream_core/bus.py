@@ -48,7 +48,7 @@ async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnec
         # The library itself would try for ever; at start an operator wants to hear what is wrong.
         async with asyncio.timeout(_FIRST_CONNECT_S):
             return await nats.connect(
-                settings.url,
+                settings.url.split(","),
                 name=name,
                 user=settings.user or None,
                 password=password,
@@ -56,6 +56,7 @@ async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnec
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.1,
                 connect_timeout=2,
+                ping_interval=5,
                 pending_size=settings.pending_bytes,
                 skip_subject_validation=True,  # all subjects are built in wire.subjects
                 error_cb=failed,

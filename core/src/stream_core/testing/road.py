@@ -1,4 +1,4 @@
-"""The whole HPC road as real processes, with a scripted engine at its end."""
+"""The whole HPC road as real processes, with a scripted engine at its end; each part can be killed on its own."""
 
 import asyncio
 import contextlib
@@ -6,118 +6,162 @@ import datetime
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import psutil
 import yaml
 
 from stream_core import tickets
 from stream_core.api_keys import KeyFile, dump_keys, new_key
 from stream_core.certificates import ensure_certificates, write_private
 from stream_core.testing import programs
-from stream_core.testing.broker import run_broker
+from stream_core.testing.broker import Broker, free_port
 from stream_core.testing.engine import MODEL, scripted_engine
 
 _READY_S = 30.0
 _POLL_S = 0.05
+_SERVICES = ("judge", "summarizer", "hpc_dispatch", "gateway")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Road:
-    """Where to ask, and the processes by name."""
+    """Where to ask, and the running parts."""
 
-    gateway_url: str
+    folder: Path
     engine_url: str
     api_key: str
-    pids: dict[str, int]
-    gateway: programs.Program
+    broker: Broker
+    relays: list[programs.Program] = field(default_factory=list)
+    services: dict[str, programs.Program] = field(default_factory=dict)
+
+    @property
+    def gateway_url(self) -> str:
+        """Base, without /v1."""
+        return f"http://127.0.0.1:{self.services['gateway'].ready['port']}"
+
+    def pids(self) -> dict[str, int]:
+        """Process ids by part; workers are found by what they are."""
+        found = {name: program.process.pid for name, program in self.services.items()}
+        found |= {"relay": self.relays[0].process.pid, "nats": self.broker.pid}
+        found |= {f"worker{number or ''}": worker.pid for number, worker in enumerate(self.workers())}
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        """The running workers, the oldest first."""
+        dispatch = psutil.Process(self.services["hpc_dispatch"].process.pid)
+        children = [child for child in dispatch.children() if "stream_worker" in " ".join(child.cmdline())]
+        return sorted(children, key=lambda child: child.create_time())
 
 
 @contextlib.contextmanager
-def run_road(folder: Path) -> Iterator[Road]:
-    """Start broker, engine, relay, hpc_dispatch with one worker, and gateway, until the block ends."""
-    ensure_certificates(folder / "tls", ["gateway", "hpc_dispatch"], now=datetime.datetime.now(datetime.UTC))
+def run_road(folder: Path, *, relays: int = 1, workers: int = 1, judge: bool = False) -> Iterator[Road]:
+    """Start broker, engine, relays, hpc_dispatch with its workers, and gateway, until the block ends.
+
+    Args:
+        folder: for keys, certificates and logs.
+        relays: how many.
+        workers: of the one model, all on one cluster.
+        judge: also start judge and summarizer, and a local tier on the same engine, so that `auto` has a choice.
+    """
+    ensure_certificates(folder / "tls", list(_SERVICES), now=datetime.datetime.now(datetime.UTC))
     private_pem, public_pem = tickets.new_signing_key()
     write_private(folder / "ticket.key", private_pem.encode())
     write_private(folder / "ticket.pub", public_pem.encode())
     key, record = new_key("road", now=time.time())
     write_private(folder / "keys.json", dump_keys(KeyFile([record])))
+    (folder / "nats").mkdir()
+    broker = Broker(folder / "nats")
     with contextlib.ExitStack() as stack:
-        nats_url = stack.enter_context(run_broker())
+        broker.start()
+        stack.callback(broker.stop)
         engine_url = stack.enter_context(scripted_engine())
-        config = folder / "stream.yaml"
-        config.write_text(yaml.safe_dump(_deployment(engine_url)))
-        relay = stack.enter_context(programs.start("stream_relay", env=_relay(folder, nats_url)))
-        relay_url = f"ws://127.0.0.1:{relay.ready['port']}"
-        dispatch = stack.enter_context(
-            programs.start("stream_hpc_dispatch", env=_dispatch(folder, nats_url, config, relay_url))
-        )
-        gateway = stack.enter_context(
-            programs.start("stream_gateway", env=_gateway(folder, nats_url, config, dispatch.ready["port"]))
-        )
-        url = f"http://127.0.0.1:{gateway.ready['port']}"
-        yield Road(url, engine_url, key, {"gateway": gateway.process.pid, "relay": relay.process.pid}, gateway)
+        (folder / "stream.yaml").write_text(yaml.safe_dump(_deployment(engine_url, workers, local=judge)))
+        road = Road(folder, engine_url, key, broker)
+        for _ in range(relays):
+            road.relays.append(stack.enter_context(programs.start("stream_relay", env=_relay(road))))
+        for name in _SERVICES if judge else _SERVICES[2:]:
+            road.services[name] = stack.enter_context(programs.start(f"stream_{name}", env=_service(road, name)))
+        yield road
 
 
-async def wait_hot(road: Road) -> None:
-    """Wait until the hpc tier answers."""
+async def wait_hot(road: Road, *, workers: int = 1) -> None:
+    """Wait until the hpc tier answers with so many workers.
+
+    Raises:
+        RuntimeError: it does not within the limit.
+    """
     deadline = time.monotonic() + _READY_S
-    headers = {"authorization": f"Bearer {road.api_key}"}
     body = {"model": "hpc", "messages": [{"role": "user", "content": "hi"}]}
-    async with aiohttp.ClientSession(headers=headers) as session:
+    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {road.api_key}"}) as session:
         while True:
             async with session.post(f"{road.gateway_url}/v1/chat/completions", json=body) as response:
-                if response.status == 200:  # noqa: PLR2004  (HTTP's own number)
+                if response.status == 200 and await _ready_workers(road, session) >= workers:  # noqa: PLR2004
                     return
                 if time.monotonic() > deadline:
                     raise RuntimeError(f"the hpc tier does not answer: {await response.text()}")
             await asyncio.sleep(_POLL_S)
 
 
-def _tls(folder: Path, name: str) -> dict[str, str]:
-    prefix = f"STREAM_{name.upper()}__TLS__"
+async def _ready_workers(road: Road, session: aiohttp.ClientSession) -> int:
+    """Count the workers that answer; a worker's health port is in its log no more than in its job, so ask the OS."""
+    ready = 0
+    for worker in road.workers():
+        for listening in worker.net_connections("tcp"):
+            if listening.status == psutil.CONN_LISTEN:
+                async with session.get(f"http://127.0.0.1:{listening.laddr.port}/readyz") as response:
+                    ready += response.status == 200  # noqa: PLR2004  (HTTP's own number)
+    return ready
+
+
+def _tls(road: Road, name: str) -> dict[str, str]:
+    prefix, folder = f"STREAM_{name.upper()}__TLS__", road.folder / "tls"
     return {
-        f"{prefix}CA": str(folder / "tls/ca.pem"),
-        f"{prefix}CERTIFICATE": str(folder / f"tls/{name}.pem"),
-        f"{prefix}KEY": str(folder / f"tls/{name}.key"),
+        f"{prefix}CA": str(folder / "ca.pem"),
+        f"{prefix}CERTIFICATE": str(folder / f"{name}.pem"),
+        f"{prefix}KEY": str(folder / f"{name}.key"),
     }
 
 
-def _relay(folder: Path, nats_url: str) -> dict[str, str]:
+def _relay(road: Road) -> dict[str, str]:
     return {
-        "STREAM_RELAY__NATS__URL": nats_url,
-        "STREAM_RELAY__TICKET_PUBLIC_KEY_FILE": str(folder / "ticket.pub"),
-        "STREAM_RELAY__DRAIN_S": "0.2",
+        # A fixed port, so that a relay can come back where it was.
+        "STREAM_RELAY__PORT": str(free_port()),
+        "STREAM_RELAY__NATS__URL": road.broker.url,
+        "STREAM_RELAY__TICKET_PUBLIC_KEY_FILE": str(road.folder / "ticket.pub"),
     }
 
 
-def _dispatch(folder: Path, nats_url: str, config: Path, relay_url: str) -> dict[str, str]:
-    return {
-        "STREAM_CONFIG": str(config),
-        "STREAM_HPC_DISPATCH__LISTEN": "127.0.0.1:0",
-        "STREAM_HPC_DISPATCH__NATS__URL": nats_url,
-        "STREAM_HPC_DISPATCH__TICKET_PRIVATE_KEY_FILE": str(folder / "ticket.key"),
-        "STREAM_HPC_DISPATCH__RELAYS": json.dumps([relay_url]),
-        "STREAM_HPC_DISPATCH__STATE_DIR": str(folder / "dispatch"),
-        **_tls(folder, "hpc_dispatch"),
-    }
+def _service(road: Road, name: str) -> dict[str, str]:
+    common = {"STREAM_CONFIG": str(road.folder / "stream.yaml"), **_tls(road, name)}
+    targets = {other: f"127.0.0.1:{program.ready['port']}" for other, program in road.services.items()}
+    match name:
+        case "hpc_dispatch":
+            relays = [f"ws://127.0.0.1:{relay.ready['port']}" for relay in road.relays]
+            return common | {
+                "STREAM_HPC_DISPATCH__NATS__URL": road.broker.url,
+                "STREAM_HPC_DISPATCH__TICKET_PRIVATE_KEY_FILE": str(road.folder / "ticket.key"),
+                "STREAM_HPC_DISPATCH__RELAYS": json.dumps(relays),
+                "STREAM_HPC_DISPATCH__STATE_DIR": str(road.folder / "dispatch"),
+            }
+        case "gateway":
+            return common | {
+                "STREAM_GATEWAY__PORT": str(free_port()),
+                "STREAM_GATEWAY__NATS__URL": road.broker.url,
+                "STREAM_GATEWAY__KEYS_FILE": str(road.folder / "keys.json"),
+                "STREAM_GATEWAY__DISPATCH_TARGET": targets["hpc_dispatch"],
+                **{f"STREAM_GATEWAY__{n.upper()}_TARGET": targets[n] for n in ("judge", "summarizer") if n in targets},
+            }
+        case _:
+            return common
 
 
-def _gateway(folder: Path, nats_url: str, config: Path, dispatch_port: int) -> dict[str, str]:
-    return {
-        "STREAM_CONFIG": str(config),
-        "STREAM_GATEWAY__PORT": "0",
-        "STREAM_GATEWAY__NATS__URL": nats_url,
-        "STREAM_GATEWAY__KEYS_FILE": str(folder / "keys.json"),
-        "STREAM_GATEWAY__DISPATCH_TARGET": f"127.0.0.1:{dispatch_port}",
-        **_tls(folder, "gateway"),
-    }
-
-
-def _deployment(engine_url: str) -> dict[str, object]:
+def _deployment(engine_url: str, workers: int, *, local: bool) -> dict[str, Any]:
     model = {"id": MODEL, "context_window": 131_072}
-    return {
-        "tiers": [{"name": "hpc", "kind": "hpc", "privacy": "restricted"}],
-        "clusters": [{"name": "road", "pools": [{"model": model, "engine_url": engine_url}]}],
-    }
+    pool = {"model": model, "engine_url": engine_url, "min_ready": workers, "max_workers": workers}
+    tiers: list[dict[str, Any]] = [{"name": "hpc", "kind": "hpc", "privacy": "restricted"}]
+    if local:
+        tiers.insert(0, {"name": "local", "privacy": "restricted", "base_url": f"{engine_url}/v1", "models": [model]})
+    return {"tiers": tiers, "clusters": [{"name": "road", "pools": [pool]}]}

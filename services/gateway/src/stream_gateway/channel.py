@@ -38,6 +38,7 @@ from stream_gateway.sealed_call import SealedCall
 
 _log = logging.getLogger(__name__)
 _LAST_EVENTS = 8
+_CREDIT_AGAIN_S = 0.05
 _MAX_MESSAGE = 960 * 1024
 _RETRY_S = 1.0
 
@@ -48,7 +49,7 @@ class Patience:
 
     tick: float = 1.0
     """Between two looks at all open answers."""
-    credit_every: float = 5.0
+    credit_every: float = 2.0
     """An open answer acknowledges at least this often: it also tells the worker that somebody waits."""
     resume_after: float = 7.0
     """Longer than a worker's sign of life takes: something was lost."""
@@ -269,7 +270,9 @@ class SealedAnswer:
             case Failure():
                 self.fail(_error_of(event))
             case None:
-                pass
+                # A worker that sends again has not heard from us: its path was broken, and so was ours to it.
+                if self._heard - self._credited > _CREDIT_AGAIN_S and not self._closed:
+                    self._send_credit()
 
     def fail(self, error: RemoteError) -> None:
         """The answer will not be completed."""
@@ -319,6 +322,7 @@ class SealedAnswer:
     def ask_again(self) -> None:
         """Ask for what may have been lost; after the broker was away, say."""
         self._send(self.call.resume())
+        self._send_credit()
 
     def tick(self, now: float) -> None:
         """Look at the clock."""

@@ -36,7 +36,11 @@ async def serve(stop: asyncio.Event) -> None:
     settings = RelaySettings.read()
     configure_logs("relay", settings.log_level)
     public_key = read_secret(settings.ticket_public_key_file)
-    client = await bus.connect(settings.nats, name="relay")
+
+    async def broker_back() -> None:
+        await bridge.broker_back()
+
+    client = await bus.connect(settings.nats, name="relay", on_reconnect=broker_back)
     bridge = Bridge(settings, public_key, client)
     server = await ws_create_server(
         bridge.accept,

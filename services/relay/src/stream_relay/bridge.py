@@ -61,6 +61,8 @@ class Bridge:
         self._outbox: deque[Publish] = deque()
         self._outbox_bytes = 0
         self._outbox_filled = asyncio.Event()
+        self._outbox_empty = asyncio.Event()
+        self._outbox_empty.set()
         self._paused: set[WorkerSocket] = set()
         self._left = asyncio.Event()
 
@@ -86,6 +88,7 @@ class Bridge:
         self._outbox.append(item)
         self._outbox_bytes += len(item.payload)
         self._outbox_filled.set()
+        self._outbox_empty.clear()
         if self._outbox_bytes > self.settings.pause_bytes and source not in self._paused:
             self._paused.add(source)
             source.pause()
@@ -107,9 +110,15 @@ class Bridge:
                     for socket in self._paused:
                         socket.unpause()
                     self._paused.clear()
+            self._outbox_empty.set()
             # The client writes when this task yields; waiting for it bounds what it holds when the broker is slow.
             if self._outbox_bytes == 0 and self.bus.pending_data_size > self.settings.pause_bytes:
                 await self.bus.flush()
+
+    async def broker_back(self) -> None:
+        """Tell the workers that frames may have been lost while the broker was away: WELCOME again."""
+        for socket in list(self.serving.values()):
+            socket.greet()
 
     async def drain(self) -> None:
         """Send every worker elsewhere and wait until they have left, at most `drain_s`."""
@@ -121,6 +130,7 @@ class Bridge:
                 while self.serving:
                     self._left.clear()
                     await self._left.wait()
+                await self._outbox_empty.wait()
         except TimeoutError:
             _log.warning("workers still connected after the drain", extra={"workers": len(self.serving)})
         for socket in list(self.serving.values()):
@@ -203,6 +213,11 @@ class WorkerSocket(WSListener):
         if self._transport is not None and not self._transport.is_disconnected:
             self._transport.send(WSMsgType.BINARY, frames)
 
+    def greet(self) -> None:
+        """Say WELCOME."""
+        settings = self._bridge.settings
+        self.send(welcome(self._bridge.relay_id, max_frame=settings.max_frame, max_message=settings.max_message))
+
     def end(self, close: Close) -> None:
         """Close the socket and say why."""
         self._bridge.faults.note(close.kind, close.reason)
@@ -231,8 +246,7 @@ class WorkerSocket(WSListener):
         # Subscribed and confirmed before WELCOME: from then on no frame for this worker is missed.
         self._subscription = await self._bridge.bus.subscribe(subjects.lease_in(admitted.lease_id), cb=self._forward)
         await self._bridge.bus.flush()
-        settings = self._bridge.settings
-        self.send(welcome(self._bridge.relay_id, max_frame=settings.max_frame, max_message=settings.max_message))
+        self.greet()
         _log.info("worker connected", extra={"lease": to_hex(admitted.lease_id), "software": admitted.software})
 
     async def _forward(self, message: Msg) -> None:

@@ -1,0 +1,250 @@
+"""The `stream` command. Each command imports what it needs when it runs, so that `stream --help` is quick."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stream_core.errors import ConfigError, StreamError
+
+if TYPE_CHECKING:
+    from stream_cli.chat import Conversation
+
+_BEGUN = time.monotonic()
+VERSION = "0.1.0"
+
+app = typer.Typer(
+    name="stream",
+    help="One OpenAI-compatible endpoint in front of local, HPC and cloud models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help needs no rich, which costs a tenth of a second
+    pretty_exceptions_enable=False,  # its local variables could be keys and prompts
+)
+keys_app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
+models_app = typer.Typer(help="Models of the embedded engine.", no_args_is_help=True)
+app.add_typer(keys_app, name="keys")
+app.add_typer(models_app, name="models")
+
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="STREAM_HOME", show_envvar=False, help="State folder (env STREAM_HOME).")
+]
+_HOME = Path(".stream")
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Print one of our errors as its message and leave with code 1."""
+    try:
+        yield
+    except StreamError as error:
+        field = f"{error.param}: " if error.param else ""
+        typer.echo(f"stream: {field}{error.message}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"stream-cli {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def up(
+    port: Annotated[
+        int | None,
+        typer.Option(envvar="STREAM_PORT", min=0, max=65535, help="Of the gateway; 0 takes a free one. [8080]"),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address of the gateway. [127.0.0.1]")] = None,
+    config: Annotated[
+        Path | None, typer.Option(envvar="STREAM_CONFIG", help="Deployment file. [./stream.yaml, where it exists]")
+    ] = None,
+    only: Annotated[str, typer.Option(help="Start these programs only, e.g. nats,judge.")] = "",
+    home: HomeOption = _HOME,
+    cloud: Annotated[
+        bool, typer.Option("--cloud", help="Use the provider whose key is in the environment; it costs money.")
+    ] = False,
+    model: Annotated[
+        str, typer.Option(help="Of the embedded engine: demo, a path, or a name; looks for no other engine then.")
+    ] = "",
+    wait: Annotated[float, typer.Option(min=1, help="Seconds until everything must be ready.")] = 180.0,
+) -> None:
+    """Start everything on this machine; Ctrl-C stops it."""
+    with _clear_errors():
+        from stream_cli.prepare import Options  # noqa: PLC0415
+        from stream_cli.terminal import Terminal  # noqa: PLC0415
+        from stream_cli.up import up as run  # noqa: PLC0415
+
+        names = tuple(name.strip() for name in only.split(",") if name.strip())
+        run(Options(home, host, port, config, names, cloud, model, wait), Terminal(_BEGUN))
+
+
+@app.command()
+def status(home: HomeOption = _HOME) -> None:
+    """Show what of a running `stream up` is alive; exit code 1 unless everything is."""
+    from stream_cli.home import Home  # noqa: PLC0415
+    from stream_cli.status import status as look  # noqa: PLC0415
+
+    root = home.expanduser().absolute()
+    lines = look(Home(root))
+    if not lines:
+        typer.echo(f"nothing runs under {root}")
+    for line in lines:
+        typer.echo(f"{line.name:<14}{'alive' if line.alive else 'DEAD':<7}pid {line.pid:<9}{line.note}".rstrip())
+    raise typer.Exit(0 if lines and all(line.alive for line in lines) else 1)
+
+
+@app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="Deployment file.")] = Path("stream.yaml"),
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of the file instead.")] = False,
+) -> None:
+    """Check a deployment file; errors name file, line and field."""
+    import json  # noqa: PLC0415
+
+    from stream_cli import check as checking  # noqa: PLC0415
+
+    if schema:
+        typer.echo(json.dumps(checking.schema(), indent=2))
+        return
+    try:
+        deployment = checking.check(file)
+    except ConfigError as error:
+        typer.echo(error.message, err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{file} is right")
+    for line in checking.summary(deployment):
+        typer.echo(f"  {line}")
+
+
+@app.command()
+def chat(
+    question: Annotated[str | None, typer.Argument(help="Without one: a conversation, until Ctrl-D.")] = None,
+    model: Annotated[str, typer.Option(help="auto, a tier, or tier/model.")] = "auto",
+    home: HomeOption = _HOME,
+) -> None:
+    """Ask the running gateway, and see who answers."""
+    with _clear_errors():
+        from stream_cli.chat import Conversation, find  # noqa: PLC0415
+
+        conversation = Conversation(find(home), model)
+        if question is not None:
+            _ask(conversation, question)
+            return
+    while True:
+        try:
+            question = input("\n> ")
+        except (EOFError, KeyboardInterrupt):
+            typer.echo()
+            return
+        if question.strip():
+            try:
+                _ask(conversation, question)
+            except StreamError as error:
+                typer.echo(f"\nstream: {error.message}", err=True)
+            except KeyboardInterrupt:
+                typer.echo("\n(stopped)")
+
+
+def _ask(conversation: "Conversation", question: str) -> None:
+    import asyncio  # noqa: PLC0415
+
+    def write(piece: str) -> None:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+
+    answered = asyncio.run(conversation.ask(question, write))
+    reason = f" ({answered.reason})" if answered.reason else ""
+    typer.echo(f"\n\n[{answered.tier}: {answered.model}{reason}]")
+    if answered.demo:
+        typer.echo("[demo model: answers are not to be believed]")
+
+
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Argument(help="Whose key it is.")],
+    tiers: Annotated[str, typer.Option(help="Tiers it may use, e.g. local,hpc. [all]")] = "",
+    privacy: Annotated[str | None, typer.Option(help="Class of all its requests. [the policy's default]")] = None,
+    home: HomeOption = _HOME,
+) -> None:
+    """Make a key; it is shown once."""
+    with _clear_errors():
+        from stream_cli.home import open_home  # noqa: PLC0415
+        from stream_cli.keys import create  # noqa: PLC0415
+
+        allowed = [tier.strip() for tier in tiers.split(",") if tier.strip()] or None
+        key = create(open_home(home).keys, name, now=time.time(), tiers=allowed, privacy=privacy)
+        typer.echo(key)
+        typer.echo("This is the only time it is shown.", err=True)
+
+
+@keys_app.command("list")
+def keys_list(home: HomeOption = _HOME) -> None:
+    """List keys, without the keys themselves."""
+    with _clear_errors():
+        from stream_cli.home import Home  # noqa: PLC0415
+        from stream_cli.keys import read  # noqa: PLC0415
+
+        for record in read(Home(home.expanduser().absolute()).keys):
+            made = time.strftime("%Y-%m-%d", time.gmtime(record.created))
+            allowed = ",".join(record.tiers) if record.tiers is not None else "all tiers"
+            state = "revoked" if record.revoked else "valid"
+            words = (record.id, f"{record.prefix}...", made, state, allowed, record.privacy or "default", record.name)
+            typer.echo("  ".join(words))
+
+
+@keys_app.command("revoke")
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `stream keys list` shows it.")],
+    home: HomeOption = _HOME,
+) -> None:
+    """Revoke a key for good."""
+    with _clear_errors():
+        from stream_cli.home import Home  # noqa: PLC0415
+        from stream_cli.keys import revoke  # noqa: PLC0415
+
+        record = revoke(Home(home.expanduser().absolute()).keys, key_id)
+        typer.echo(f"{record.id} ({record.name}) is revoked")
+
+
+@models_app.command("list")
+def models_list(home: HomeOption = _HOME) -> None:
+    """List the models on this machine, in the order in which the engine considers them."""
+    with _clear_errors():
+        from stream_cli.models import run  # noqa: PLC0415
+
+        raise typer.Exit(run("models", [], home))
+
+
+@models_app.command(
+    "pull", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+)
+def models_pull(context: typer.Context, home: HomeOption = _HOME) -> None:
+    """Download a model: NAME of the catalogue or org/name[:quantisation]; further options are the engine's."""
+    with _clear_errors():
+        from stream_cli.models import run  # noqa: PLC0415
+
+        raise typer.Exit(run("pull", context.args, home))
+
+
+def main() -> None:
+    """Run the command."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

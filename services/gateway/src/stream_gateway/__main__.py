@@ -1,0 +1,158 @@
+"""`python -m stream_gateway`: startup, serve, drain, stop."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
+
+from stream_core.errors import ConfigError, UpstreamUnavailable
+from stream_core.lifecycle import announce_ready, run
+from stream_core.settings import config_path, read_deployment
+from stream_core.telemetry import configure_logs
+from stream_gateway import __version__
+from stream_gateway.app import App
+from stream_gateway.auth import Keyring
+from stream_gateway.backends.registry import Registry
+from stream_gateway.fitting import Fitting
+from stream_gateway.judging import Judge
+from stream_gateway.lifeline import Running
+from stream_gateway.pipeline import Pipeline
+from stream_gateway.routes.chat import ChatRoute
+from stream_gateway.settings import GatewaySettings
+from stream_gateway.watch import FileWatch, follow
+
+_log = logging.getLogger("stream_gateway")
+_LAST_WRITES_S = 2
+_BACKLOG = 2048
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, whose life is ours to lead."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.serving = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: the gateway drains before the server may stop."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Say when it listens."""
+        await super().startup(sockets)
+        self.serving.set()
+
+
+async def serve(stop: asyncio.Event) -> None:
+    """Serve until told to stop, then let running streams finish."""
+    settings = GatewaySettings.read()
+    configure_logs("stream-gateway", settings.log_level)
+    running = Running()
+    async with contextlib.AsyncExitStack() as stack:
+        listener = stack.enter_context(_listen(settings.host, settings.port))
+        keyring = Keyring(settings.keys_file)
+        registry = await stack.enter_async_context(_registry(settings))
+        judge = Judge.of(settings)
+        stack.push_async_callback(judge.aclose)
+        fitting = Fitting.of(settings)
+        stack.push_async_callback(fitting.aclose)
+        chat = ChatRoute(
+            keyring=keyring,
+            registry=registry,
+            pipeline=Pipeline(judge, fitting),
+            running=running,
+            max_body_bytes=settings.max_body_bytes,
+        )
+        app = App(chat, keyring, registry, lambda: "draining" if chat.closing else None)
+        server = _Server(
+            uvicorn.Config(
+                app,
+                http="httptools",
+                ws="none",
+                loop="none",
+                lifespan="off",
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=settings.keep_alive_s,
+                timeout_graceful_shutdown=_LAST_WRITES_S,
+            )
+        )
+        async with asyncio.TaskGroup() as tasks:
+            follower = tasks.create_task(keyring.follow(settings.reload_interval_s))
+            serving = tasks.create_task(server.serve(sockets=[listener]))
+            await server.serving.wait()
+            port = listener.getsockname()[1]
+            announce_ready(settings.ready_file, port=port)
+            _log.info("ready", extra={"host": settings.host, "port": port})
+            tasks.create_task(app.load())
+            await stop.wait()
+            chat.closing = True
+            _log.info("draining", extra={"running": len(running), "grace_s": settings.grace_s})
+            cut = await running.drain(settings.grace_s, UpstreamUnavailable("the gateway had to stop"))
+            if cut:
+                _log.warning("streams cut at the end of the grace time", extra={"cut": cut})
+            server.should_exit = True
+            await serving
+            follower.cancel()
+
+
+@contextlib.asynccontextmanager
+async def _registry(settings: GatewaySettings) -> AsyncIterator[Registry]:
+    """Build the tiers, and follow the deployment file, until the block ends."""
+    path = config_path()
+    watch = FileWatch(path) if path else None
+    registry = Registry(settings)
+    await registry.load(read_deployment())
+
+    async def reread() -> None:
+        try:
+            await registry.load(read_deployment())
+        except ConfigError as error:
+            _log.error("deployment not read again, the last good one goes on: %s", error.message)
+        else:
+            _log.info("deployment read again", extra={"tiers": list(registry.current.entries)})
+
+    follower = asyncio.create_task(follow(watch, settings.reload_interval_s, reread)) if watch else None
+    try:
+        yield registry
+    finally:
+        if follower is not None:
+            follower.cancel()
+        await registry.aclose()
+
+
+@contextlib.contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    """Take the port before anything else is started.
+
+    Raises:
+        ConfigError: busy, or not an address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ConfigError(f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}", param="port") from error
+    with listener:
+        yield listener
+
+
+def main() -> None:
+    """Run the program."""
+    if "--version" in sys.argv[1:]:
+        sys.stdout.write(f"stream-gateway {__version__}\n")
+        return
+    run("stream-gateway", serve)
+
+
+if __name__ == "__main__":
+    main()

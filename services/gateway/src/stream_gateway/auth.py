@@ -1,0 +1,85 @@
+"""Who is asking: API keys from a file that is read again when it changes.
+
+A key is looked up by its SHA-256. The lookup's time depends on the hash alone, which an attacker can't steer towards
+a stored one, so comparing takes no other care.
+"""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from stream_core.api_keys import KeyRecord, digest, load_keys
+from stream_core.errors import ConfigError, Unauthenticated
+from stream_gateway.watch import FileWatch, follow
+
+_log = logging.getLogger(__name__)
+_MAX_KEY = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whoever holds a valid key."""
+
+    id: str
+    """The key's id, never the key."""
+    tiers: frozenset[str] | None
+    """What it may use; None: every tier."""
+    privacy: str | None
+    """Class of all its requests; None: the policy's default."""
+
+
+class Keyring:
+    """The keys that are valid now."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the file.
+
+        Raises:
+            ConfigError: not readable or not a key file.
+        """
+        self._path = path
+        self._watch = FileWatch(path)
+        self._principals = self._read()
+
+    def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
+        """Tell who sends a request with these headers.
+
+        Raises:
+            Unauthenticated: no bearer key, or none that is valid.
+        """
+        for name, value in headers:
+            if name == b"authorization":
+                scheme, _, key = value.partition(b" ")
+                key = key.strip()
+                if scheme.lower() != b"bearer" or not key or len(key) > _MAX_KEY:
+                    break
+                principal = self._principals.get(digest(key.decode("latin-1")))
+                if principal is None:
+                    raise Unauthenticated("incorrect API key provided: it is unknown or revoked")
+                return principal
+        raise Unauthenticated("no API key provided: send it as 'Authorization: Bearer <key>'")
+
+    async def follow(self, interval_s: float) -> None:
+        """Keep up with the file until cancelled; a broken file changes nothing and is logged once."""
+        await follow(self._watch, interval_s, self._reread)
+
+    async def _reread(self) -> None:
+        try:
+            self._principals = self._read()
+        except ConfigError as error:
+            _log.error("keys not read again, the last good ones stay valid: %s", error.message)
+        else:
+            _log.info("keys read again", extra={"keys": len(self._principals)})
+
+    def _read(self) -> dict[str, Principal]:
+        try:
+            data = self._path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"key file {self._path}: {error.strerror}", param="keys_file") from error
+        keys = load_keys(data, source=str(self._path)).keys
+        return {key.sha256: _principal(key) for key in keys if not key.revoked}
+
+
+def _principal(key: KeyRecord) -> Principal:
+    return Principal(key.id, None if key.tiers is None else frozenset(key.tiers), key.privacy)

@@ -1,0 +1,270 @@
+"""A tier behind HTTP: any OpenAI-compatible server, nearby (the local engine) or far away (a cloud provider)."""
+
+import asyncio
+import contextlib
+import io
+import logging
+import os
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+from stream_core.deployment import ModelConfig, TierConfig
+from stream_core.errors import (
+    ConfigError,
+    InvalidRequest,
+    StreamError,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+from stream_core.ids import to_hex
+from stream_core.settings import read_secret
+from stream_gateway.backends.contract import Answer, Call, OfferedModel
+from stream_gateway.backends.health import Health, is_nearby
+from stream_gateway.backends.http_answer import HttpAnswer
+
+_log = logging.getLogger(__name__)
+
+_IDLE_CONNECTION_S: Final = 4.0  # below the 5 s after which uvicorn and llama.cpp close: a dead one is never reused
+_MAX_ERROR_BODY: Final = 64 * 1024
+_ERROR_BODY_S: Final = 5.0
+_LARGE_BODY: Final = 1 << 20  # aiohttp wants larger ones as a file
+_FIRST_PROBE_PAUSE_S: Final = 0.1
+_PROBE_TIMEOUT_S: Final = 5.0
+
+
+class HttpBackend:
+    """One tier of kind http."""
+
+    def __init__(self, tier: TierConfig, *, probe_interval_s: float) -> None:
+        """Describe it; `start` connects.
+
+        Args:
+            tier: of the deployment.
+            probe_interval_s: seconds between two probes of a nearby server; a far one is never probed.
+
+        Raises:
+            ConfigError: no usable base_url.
+        """
+        _check_url(tier)
+        self._tier = tier
+        self._url = tier.base_url.rstrip("/")
+        self._engine_models = {model.id: model.engine_model for model in tier.models}
+        self._offered = [offered(model) for model in tier.models]
+        self._nearby = is_nearby(tier.base_url)
+        self._health = Health(probed=self._nearby)
+        self._probe_interval_s = probe_interval_s
+        self._suspicion = asyncio.Event()
+        self._watcher: asyncio.Task[None] | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._key_fault: str | None = None
+        self._authorization: dict[str, str] = {}
+
+    def models(self) -> list[OfferedModel]:
+        """What the configuration lists."""
+        return self._offered
+
+    def unavailable(self, model: str) -> str | None:  # noqa: ARG002  (one server: its models share its fate)
+        """Why it can't be asked now."""
+        return self._key_fault or self._health.fault(_now())
+
+    async def start(self) -> None:
+        """Open the connection pool and begin to watch."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_CONNECTION_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._tier.connect_timeout_s),
+            # An institution's proxy leads out of the house; what is nearby must never be sent there.
+            trust_env=not self._nearby,
+        )
+        self._read_key()
+        self._watcher = asyncio.create_task(self._watch(), name=f"watch tier {self._tier.name}")
+
+    async def aclose(self) -> None:
+        """Stop watching and close every connection."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watcher
+        if self._session is not None:
+            await self._session.close()
+
+    async def open(self, call: Call) -> Answer:
+        """Send the request and wait for status 200."""
+        if self._session is None or self._key_fault is not None:
+            fault = self._key_fault or "it is not started"
+            raise UpstreamUnavailable(f"the tier '{self._tier.name}' is away: {fault}")
+        try:
+            body = orjson.dumps({**call.request, "model": self._engine_models[call.model]})
+        except orjson.JSONEncodeError as error:
+            raise InvalidRequest(f"the request can't be written as JSON: {error}") from error
+        headers = {
+            "accept": "text/event-stream" if call.stream else "application/json",
+            "accept-encoding": "identity",  # the bytes are passed on as they come
+            "content-type": "application/json",
+            "x-request-id": to_hex(call.request_id),
+            **call.headers,
+            **self._authorization,
+        }
+        limit_s = self._tier.first_token_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                response = await self._session.post(
+                    self._url + call.path,
+                    data=body if len(body) < _LARGE_BODY else io.BytesIO(body),
+                    headers=headers,
+                    allow_redirects=False,
+                )
+        except aiohttp.ServerTimeoutError as error:
+            raise self._away(f"no connection within {self._tier.connect_timeout_s:g} s") from error
+        except TimeoutError as error:
+            self._away(f"no answer within {limit_s:g} s")
+            raise UpstreamTimeout(f"the tier '{self._tier.name}' gave no answer within {limit_s:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._away(_in_words(error)) from error
+        if response.status != HTTPStatus.OK:
+            raise await self._refused(response)
+        self._health.succeeded()
+        return HttpAnswer(response, first_timeout_s=limit_s, idle_timeout_s=self._tier.idle_timeout_s)
+
+    async def _refused(self, response: aiohttp.ClientResponse) -> StreamError:
+        """Tell what an answer with another status than 200 means; the connection is given back or closed."""
+        tier, status = self._tier.name, response.status
+        body = await _error_body(response)
+        match status:
+            case HTTPStatus.UNAUTHORIZED | HTTPStatus.PAYMENT_REQUIRED | HTTPStatus.FORBIDDEN:
+                # About our credentials, not the caller's; its text may quote our key, which may have been replaced.
+                self._read_key()
+                return self._away(f"it refuses the gateway's credentials (HTTP {status})")
+            case HTTPStatus.REQUEST_TIMEOUT:
+                return UpstreamTimeout(f"the tier '{tier}' says that the request took too long (HTTP {status})")
+            case HTTPStatus.BAD_GATEWAY | HTTPStatus.SERVICE_UNAVAILABLE | HTTPStatus.GATEWAY_TIMEOUT:
+                return self._away(f"it is not ready (HTTP {status})")
+            case _ if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                message = f"the tier '{tier}' refuses the request (HTTP {status})"
+                return UpstreamRejected(message, status=status, body=body, content_type=response.content_type)
+            case _:
+                return UpstreamUnavailable(f"the tier '{tier}' failed (HTTP {status})")
+
+    def _away(self, reason: str) -> UpstreamUnavailable:
+        self._health.failed(reason, _now())
+        self._suspicion.set()
+        return UpstreamUnavailable(f"the tier '{self._tier.name}' is away: {reason}")
+
+    def _read_key(self) -> None:
+        """Read the key from where the configuration says; without one the tier is away until it is there."""
+        name, file, fault = self._tier.api_key_env, self._tier.api_key_file, None
+        key = ""
+        try:
+            if file is not None:
+                key = read_secret(file)
+            elif name:
+                key = os.environ.get(name, "").strip()
+                fault = None if key else f"the environment variable {name} with its API key is not set"
+        except ConfigError as error:
+            fault = error.message
+        if fault is not None and fault != self._key_fault:
+            _log.error("tier %s: %s", self._tier.name, fault)
+        self._key_fault = fault
+        self._authorization = {"authorization": f"Bearer {key}"} if key else {}
+
+    async def _watch(self) -> None:
+        """Probe a nearby server, soon again while it is away; of a far one only the key is looked after."""
+        pause_s = _FIRST_PROBE_PAUSE_S
+        while True:
+            if self._key_fault is not None:
+                self._read_key()
+            if self._nearby:
+                await self._probe()
+            if self.unavailable("") is None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._probe_interval_s):
+                        await self._suspicion.wait()
+                pause_s = _FIRST_PROBE_PAUSE_S
+            await asyncio.sleep(pause_s)  # also after a suspicion: a flood of failures is one
+            pause_s = min(2 * pause_s, self._probe_interval_s)
+            self._suspicion.clear()
+
+    async def _probe(self) -> None:
+        if self._session is None:
+            return
+        before = self._health.fault(_now())
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT_S):
+                async with self._session.get(
+                    f"{self._url}/models", headers=self._authorization, allow_redirects=False
+                ) as response:
+                    status = response.status
+        except TimeoutError:
+            self._health.failed(f"no answer to a probe within {_PROBE_TIMEOUT_S:g} s", _now())
+        except (aiohttp.ClientError, OSError) as error:
+            self._health.failed(_in_words(error), _now())
+        else:
+            if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+                self._health.failed(f"it refuses the gateway's credentials (HTTP {status})", _now())
+            elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                self._health.failed(f"it is not ready (HTTP {status})", _now())
+            else:
+                self._health.succeeded()
+        after = self._health.fault(_now())
+        if after != before:
+            _log.info("tier %s: %s", self._tier.name, after or "up", extra={"tier": self._tier.name})
+
+
+def offered(model: ModelConfig) -> OfferedModel:
+    """Say what a configured model offers."""
+    return OfferedModel(
+        id=model.id,
+        context_window=model.context_window,
+        modalities=frozenset(model.modalities) | {"text"},
+        capabilities=frozenset(model.capabilities),
+        demo=model.demo,
+    )
+
+
+def _check_url(tier: TierConfig) -> None:
+    try:
+        scheme, host = urlsplit(tier.base_url)[:2]
+    except ValueError as error:
+        raise ConfigError(f"tier {tier.name!r}: base_url {tier.base_url!r}: {error}") from error
+    if scheme not in {"http", "https"} or not host:
+        raise ConfigError(f"tier {tier.name!r}: base_url {tier.base_url!r} must begin with http:// or https://")
+    if scheme == "http" and (tier.api_key_env or tier.api_key_file) and not is_nearby(tier.base_url):
+        raise ConfigError(f"tier {tier.name!r}: its API key would travel in the clear: base_url must be https://")
+
+
+async def _error_body(response: aiohttp.ClientResponse) -> bytes:
+    """Read what an error says, within bounds, and close the connection."""
+    body = b""
+    try:
+        async with asyncio.timeout(_ERROR_BODY_S):
+            while len(body) < _MAX_ERROR_BODY and (data := await response.content.readany()):
+                body += data
+    except (TimeoutError, aiohttp.ClientError):
+        pass  # the status says enough
+    finally:
+        response.close()
+    return body
+
+
+def _in_words(error: Exception) -> str:
+    """Describe a failed connection without addresses and without content."""
+    match error:
+        case aiohttp.ClientConnectorDNSError():
+            return "its name can't be resolved"
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return "its certificate can't be trusted"
+        case aiohttp.ClientConnectorError() | ConnectionRefusedError():
+            return "no connection"
+        case aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
+            return "the connection was lost before an answer"
+        case _:
+            return f"no valid answer ({type(error).__name__})"
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,72 @@
+"""Errors become HTTP here, once: OpenAI's error body, the status, the headers a client expects."""
+
+from dataclasses import dataclass
+
+import orjson
+
+from stream_core.errors import LimitExceeded, StreamError, Unauthenticated, UpstreamRejected
+
+Headers = list[tuple[bytes, bytes]]
+
+_RETRY_AFTER_S = b"2"
+_SERVICE_UNAVAILABLE = 503
+_FRAMEWORK_CODES = {
+    404: ("invalid_request_error", "not_found"),
+    405: ("invalid_request_error", "method_not_allowed"),
+    413: ("invalid_request_error", "request_too_large"),
+    415: ("invalid_request_error", "unsupported_media_type"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole HTTP answer."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def error_body(message: str, *, type_: str, code: str, param: str | None = None) -> bytes:
+    """Write OpenAI's error body."""
+    return orjson.dumps({"error": {"message": message, "type": type_, "param": param, "code": code}})
+
+
+def reply_to(error: Exception, request_id: str) -> Reply:
+    """Translate an error.
+
+    Args:
+        error: any; one that is not a `StreamError` tells the client nothing but the request's id.
+        request_id: hex.
+    """
+    if isinstance(error, UpstreamRejected) and error.body.lstrip().startswith(b"{"):
+        return Reply(error.status, [(b"content-type", error.content_type.encode("latin-1", "replace"))], error.body)
+    headers: Headers = [(b"content-type", b"application/json")]
+    if not isinstance(error, StreamError):
+        return Reply(500, headers, _internal(request_id))
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b"Bearer"))
+    if error.status_hint == _SERVICE_UNAVAILABLE or isinstance(error, LimitExceeded):
+        headers.append((b"retry-after", _RETRY_AFTER_S))
+    status = error.status if isinstance(error, UpstreamRejected) else error.status_hint
+    return Reply(status, headers, _described(error))
+
+
+def framework_body(status: int, detail: str) -> bytes:
+    """Write the body of an error that the framework itself found (404, 405, ...)."""
+    type_, code = _FRAMEWORK_CODES.get(status, ("invalid_request_error", "invalid_request_error"))
+    return error_body(detail, type_=type_, code=code)
+
+
+def error_event(error: Exception, request_id: str) -> bytes:
+    """Write the event that ends a stream which can't be completed; no "[DONE]" follows it."""
+    body = _described(error) if isinstance(error, StreamError) else _internal(request_id)
+    return b"data: " + body + b"\n\n"
+
+
+def _described(error: StreamError) -> bytes:
+    return error_body(error.message, type_=error.type, code=error.code, param=error.param)
+
+
+def _internal(request_id: str) -> bytes:
+    return error_body(f"internal error, request {request_id}", type_="server_error", code="internal_error")

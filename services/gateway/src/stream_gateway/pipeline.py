@@ -1,0 +1,219 @@
+"""The way of a request, from a valid body to an answer that has begun.
+
+Authenticated and parsed, a request is shown to those tiers alone that may see it: the judge scores them, the policy
+orders them, the conversation is made to fit the candidate, the stream is opened. A candidate that fails before its
+first bytes is replaced by the next one; who may see the prompt is asked again before every attempt.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from dataclasses import dataclass, field
+
+from stream_core.errors import (
+    ContextLengthExceeded,
+    NotAllowed,
+    RemoteError,
+    StreamBroken,
+    StreamError,
+    UpstreamRejected,
+    UpstreamUnavailable,
+)
+from stream_core.ids import to_hex
+from stream_core.openai.models import ChatRequest
+from stream_gateway.auth import Principal
+from stream_gateway.backends.contract import Answer, Call
+from stream_gateway.backends.registry import Generation
+from stream_gateway.fitting import Fitted, Fitting, Unfit
+from stream_gateway.judging import Judge
+from stream_gateway.routing import (
+    Ask,
+    Candidate,
+    Plan,
+    TierView,
+    Why,
+    barred,
+    permitted,
+    refusal,
+    request_class,
+    resolve,
+    route,
+)
+
+_ABOUT_THE_TIER = frozenset({404, 405, 413, 429})
+"""Statuses with which an engine refuses what another one may take: not there, too large for it, busy."""
+_CLOUD = "cloud"
+
+
+@dataclass(slots=True)
+class Trail:
+    """What happened to a request: for the response headers and the log line. Never content."""
+
+    tier: str = ""
+    model: str = ""
+    choice: str = ""
+    """Why this tier and model."""
+    notes: list[str] = field(default_factory=list)
+    """What else befell the request."""
+
+    @property
+    def reason(self) -> str:
+        """All of it in a few words."""
+        return "; ".join([self.choice, *self.notes] if self.choice else self.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that is authenticated, parsed and valid."""
+
+    request_id: bytes
+    principal: Principal
+    chat: ChatRequest
+    body_bytes: int
+    privacy: str | None
+    """What the header x-stream-privacy says."""
+    trace: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An answer of which the first batch has arrived; close it whatever happens."""
+
+    answer: Answer
+    first: list[bytes]
+    rest: AsyncIterator[list[bytes]]
+
+
+class Pipeline:
+    """Judge, policy, summarizer and backends in their order."""
+
+    def __init__(self, judge: Judge, fitting: Fitting) -> None:
+        """Use these services."""
+        self._judge = judge
+        self._fitting = fitting
+
+    async def begin(self, asked: Asked, generation: Generation, trail: Trail) -> Begun:
+        """Go the way of a request until its answer has begun.
+
+        Args:
+            asked: the request.
+            generation: held by the caller until the answer has ended.
+            trail: written as it goes, also when this raises.
+
+        Raises:
+            StreamError: nobody answers it, with the reason.
+        """
+        tiers = generation.view()
+        ask = _ask(asked, generation, tiers)
+        plan = await self._plan(asked, ask, generation, tiers, trail)
+        if not plan.candidates:
+            raise refusal(plan)
+        failures: list[StreamError] = []
+        for candidate in plan.candidates:
+            entry = generation.entries[candidate.tier]
+            if out := barred(ask, candidate.tier, entry.tier.privacy, generation.deployment.policy):
+                raise NotAllowed(out.words)
+            trail.tier, trail.model = candidate.tier, candidate.model.id
+            fitted = await self._fitting.fit(
+                asked.chat,
+                asked.body_bytes,
+                entry.tier,
+                candidate.model,
+                request_id=to_hex(asked.request_id),
+                cache_scope=asked.principal.id,
+            )
+            if isinstance(fitted, Unfit):
+                words = fitted.words(f"{candidate.tier}/{candidate.model.id}")
+                failures.append(ContextLengthExceeded(words, param="messages"))
+                trail.notes.append(f"{candidate.tier}: conversation too long")
+                continue
+            try:
+                begun = await _open(entry.backend.open(_call(asked, candidate, fitted)))
+            except RemoteError as error:
+                if _is_final(error, ask):
+                    raise
+                failures.append(error)
+                trail.notes.append(f"{candidate.tier} failed ({error.code})")
+                continue
+            trail.choice = candidate.reason
+            if fitted.note:
+                trail.notes.append(fitted.note)
+            if candidate.model.demo:
+                trail.notes.append("demo model, not to be believed")
+            return begun
+        raise _outcome(failures)
+
+    async def _plan(self, asked: Asked, ask: Ask, generation: Generation, tiers: list[TierView], trail: Trail) -> Plan:
+        policy = generation.deployment.policy
+        if ask.pin.tier is not None:
+            return route(ask, tiers, policy, {})
+        trail.choice = "auto"
+        seeing = [tier.name for tier in permitted(ask, tiers, policy)]
+        verdict = await self._judge.score(
+            asked.chat,
+            seeing,
+            request_id=to_hex(asked.request_id),
+            # Equal questions of several keys share a score only where anybody may see them.
+            cache_scope="" if ask.privacy == policy.classes[0] else asked.principal.id,
+        )
+        if verdict.note:
+            trail.notes.append(verdict.note)
+        if _CLOUD not in generation.entries:
+            trail.notes.append("cloud is off")
+        plan = route(ask, tiers, policy, verdict.scores)
+        trail.notes += [
+            f"{tier} is away"
+            for tier in dict.fromkeys(out.tier for out in plan.excluded if out.why is Why.HEALTH)
+            if all(candidate.tier != tier for candidate in plan.candidates)
+        ]
+        return plan
+
+
+def _ask(asked: Asked, generation: Generation, tiers: list[TierView]) -> Ask:
+    principal, chat = asked.principal, asked.chat
+    return Ask(
+        pin=resolve(chat.model, tiers, principal.tiers),
+        privacy=request_class(generation.deployment.policy, principal.privacy, asked.privacy),
+        tiers=principal.tiers,
+        modalities=chat.modalities,
+        max_output=chat.max_output,
+    )
+
+
+def _call(asked: Asked, candidate: Candidate, fitted: Fitted) -> Call:
+    return Call(
+        request_id=asked.request_id,
+        path="/chat/completions",
+        model=candidate.model.id,
+        request=fitted.body,
+        stream=asked.chat.stream,
+        headers=asked.trace,
+    )
+
+
+async def _open(opening: Awaitable[Answer]) -> Begun:
+    """Wait for an answer and its first batch: until then the candidate can still be replaced."""
+    answer = await opening
+    rest = aiter(answer)
+    try:
+        return Begun(answer, await anext(rest), rest)
+    except StopAsyncIteration:
+        await answer.aclose()
+        raise UpstreamUnavailable("the engine's answer was empty") from None
+    except BaseException:
+        await answer.aclose()
+        raise
+
+
+def _is_final(error: RemoteError, ask: Ask) -> bool:
+    """Whether an error is the client's answer: about the request itself, or of the tier that the caller named."""
+    return isinstance(error, UpstreamRejected) and (ask.pin.tier is not None or error.status not in _ABOUT_THE_TIER)
+
+
+def _outcome(failures: list[StreamError]) -> StreamError:
+    """All candidates failed: a single one's error as it is, several in one sentence."""
+    if all(isinstance(error, ContextLengthExceeded) for error in failures):
+        return ContextLengthExceeded("; ".join(error.message for error in failures), param="messages")
+    away = [error for error in failures if not isinstance(error, ContextLengthExceeded)]
+    if len(away) == 1:
+        error = away[0]
+        return UpstreamUnavailable(error.message) if isinstance(error, StreamBroken | UpstreamRejected) else error
+    return UpstreamUnavailable("no tier could answer: " + "; ".join(error.message for error in away))

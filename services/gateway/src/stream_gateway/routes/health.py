@@ -1,0 +1,45 @@
+"""Probes: plain ASGI, no model is called, nothing is waited for."""
+
+from typing import Any, Final
+
+from starlette.types import Send
+
+from stream_core.health import Readiness, respond
+from stream_gateway.errors import Reply
+from stream_gateway.stream import send_reply
+
+PATHS: Final = {
+    "/livez": "Whether the program answers at all",
+    "/readyz": "Whether it takes new requests",
+    "/health": "As /livez",
+}
+
+
+async def answer_probe(path: str, ready: Readiness, send: Send) -> None:
+    """Answer one probe (ASGI).
+
+    Args:
+        path: one of `PATHS`.
+        ready: None, or the reason why this gateway should get no new requests.
+        send: of ASGI.
+    """
+    status, body = respond(path, ready)
+    await send_reply(send, Reply(status, [(b"content-type", b"text/plain; charset=utf-8")], body), [])
+
+
+def openapi_paths() -> dict[str, Any]:
+    """Describe the probes for the OpenAPI document."""
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    yes = {"description": "Yes", "content": text}
+    no = {"description": "No; the body says why", "content": text}
+    return {
+        path: {
+            "get": {
+                "tags": ["health"],
+                "summary": summary,
+                "operationId": path[1:],
+                "responses": {"200": yes, "503": no} if path == "/readyz" else {"200": yes},
+            }
+        }
+        for path, summary in PATHS.items()
+    }

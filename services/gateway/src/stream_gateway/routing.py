@@ -1,0 +1,250 @@
+"""Which tier answers: the whole policy, in one file. Pure: what is known comes in, an ordered plan comes out.
+
+Rules, in this order; a later one never brings back what an earlier one took away:
+
+1. Entitlement and privacy: a tier that the key may not use, or that may not see text of the request's class, is out.
+2. Pin: a caller who names a tier or a model gets that or an error, never another tier.
+3. Fitness: a model that lacks a modality of the request, or whose window can't hold the answer asked for, is out.
+4. Score: tiers whose probability of a good answer reaches the threshold come first, the cheapest of them at the
+   front; then the others, the most probable first.
+5. Health: a model that is known to be away is out, unless the caller named it or its tier: then it is tried.
+
+The same first rule (`barred`) is asked again before every attempt, so that fallback can't widen who sees a prompt.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from stream_core.deployment import PolicyConfig
+from stream_core.errors import (
+    ContextLengthExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    NotAllowed,
+    StreamError,
+    UpstreamUnavailable,
+)
+from stream_gateway.backends.contract import OfferedModel
+
+AUTO = "auto"
+"""The routed model's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A model as a tier offers it at this moment."""
+
+    model: OfferedModel
+    fault: str | None = None
+    """Why it can't be asked now, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class TierView:
+    """A tier at this moment. Tiers are listed cheapest first."""
+
+    name: str
+    privacy: str
+    """The most confidential class of text that it may see."""
+    models: tuple[ModelView, ...]
+    """The first is its default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """What the caller named; both None for `auto`."""
+
+    tier: str | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request, as far as the policy looks at it."""
+
+    pin: Pin
+    privacy: str
+    """The request's class."""
+    tiers: frozenset[str] | None = None
+    """What the key may use; None: every tier."""
+    modalities: frozenset[str] = frozenset({"text"})
+    max_output: int | None = None
+    """Tokens of answer the caller allows."""
+
+
+class Why(Enum):
+    """Kinds of reasons to leave something out."""
+
+    ENTITLEMENT = "entitlement"
+    PRIVACY = "privacy"
+    PIN = "pin"
+    MODALITY = "modality"
+    CONTEXT = "context"
+    HEALTH = "health"
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A tier, or one model of it, that is no candidate."""
+
+    tier: str
+    model: str | None
+    why: Why
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model that may answer."""
+
+    tier: str
+    model: OfferedModel
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The candidates in the order of trying, and everything else with its reason."""
+
+    candidates: tuple[Candidate, ...]
+    excluded: tuple[Exclusion, ...]
+
+
+def request_class(policy: PolicyConfig, of_key: str | None, of_header: str | None) -> str:
+    """Tell a request's privacy class: the key's, or the default; a header can only raise it.
+
+    Raises:
+        InvalidRequest: the header names no class.
+        NotAllowed: the key carries a class that the policy does not know.
+    """
+    classes = policy.classes
+    base = of_key or policy.default_class
+    if base not in classes:
+        raise NotAllowed(f"this key's privacy class {base!r} is not among the policy's: {', '.join(classes)}")
+    if of_header is None:
+        return base
+    if of_header not in classes:
+        raise InvalidRequest(f"x-stream-privacy: {of_header[:80]!r} is not one of {', '.join(classes)}")
+    return max(base, of_header, key=classes.index)
+
+
+def resolve(name: str, tiers: Sequence[TierView], entitled: frozenset[str] | None) -> Pin:
+    """Read a request's "model": `auto`, a tier, `<tier>/<model>`, or a model that exactly one usable tier offers.
+
+    Raises:
+        ModelNotFound: nothing of that name, or more than one.
+    """
+    if name == AUTO:
+        return Pin()
+    by_name = {tier.name: tier for tier in tiers}
+    if name in by_name:
+        return Pin(name)
+    prefix, _, model = name.partition("/")
+    if prefix in by_name and any(view.model.id == model for view in by_name[prefix].models):
+        return Pin(prefix, model)
+    offering = [
+        tier.name
+        for tier in tiers
+        if (entitled is None or tier.name in entitled) and any(view.model.id == name for view in tier.models)
+    ]
+    if len(offering) == 1:
+        return Pin(offering[0], name)
+    if offering:
+        choices = " or ".join(f"'{tier}/{name}'" for tier in offering)
+        raise ModelNotFound(f"the model {name!r} is offered by several tiers: ask for {choices}", param="model")
+    raise ModelNotFound(
+        f"the model {name[:200]!r} does not exist, or this key may not use it; GET /v1/models lists what there is",
+        param="model",
+    )
+
+
+def barred(ask: Ask, tier: str, privacy: str, policy: PolicyConfig) -> Exclusion | None:
+    """Rule 1, for one tier of a privacy class: None when it may see the request."""
+    if ask.tiers is not None and tier not in ask.tiers:
+        return Exclusion(tier, None, Why.ENTITLEMENT, f"this key may not use the tier '{tier}'")
+    classes = policy.classes
+    if privacy not in classes or ask.privacy not in classes or classes.index(privacy) < classes.index(ask.privacy):
+        words = f"the tier '{tier}' may see text up to '{privacy}', and the request is '{ask.privacy}'"
+        return Exclusion(tier, None, Why.PRIVACY, words)
+    return None
+
+
+def permitted(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig) -> list[TierView]:
+    """Rule 1, for all tiers: those that may see the request, cheapest first."""
+    return [tier for tier in tiers if barred(ask, tier.name, tier.privacy, policy) is None]
+
+
+def route(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig, scores: Mapping[str, float]) -> Plan:
+    """Make the plan.
+
+    Args:
+        ask: the request.
+        tiers: all of the deployment, cheapest first.
+        policy: classes and threshold.
+        scores: probability of a good answer by tier; a tier without one counts as hopeless. Not asked for a pin.
+    """
+    excluded: list[Exclusion] = []
+    ranked: list[tuple[tuple[int, float, int], Candidate]] = []
+    for cost, tier in enumerate(tiers):
+        if out := barred(ask, tier.name, tier.privacy, policy):
+            excluded.append(out)
+        elif ask.pin.tier not in {None, tier.name}:
+            excluded.append(Exclusion(tier.name, None, Why.PIN, f"the caller named '{ask.pin.tier}'"))
+        else:
+            model, faults = _choose(ask, tier)
+            excluded += faults
+            if model is not None:
+                score = scores.get(tier.name, 0.0)
+                good = score >= policy.good_enough
+                reason = "named by the caller" if ask.pin.tier else _scored(score, policy.good_enough)
+                ranked.append(((0, 0.0, cost) if good else (1, -score, cost), Candidate(tier.name, model, reason)))
+    ranked.sort(key=lambda item: item[0])
+    return Plan(tuple(candidate for _, candidate in ranked), tuple(excluded))
+
+
+def refusal(plan: Plan) -> StreamError:
+    """Say why nobody can answer: the reason that the caller, or time, can mend most easily decides."""
+    reasons = [out for out in plan.excluded if out.why is not Why.PIN]
+    for why in (Why.HEALTH, Why.CONTEXT, Why.MODALITY, Why.PRIVACY, Why.ENTITLEMENT):
+        words = "; ".join(dict.fromkeys(out.words for out in reasons if out.why is why))
+        if not words:
+            continue
+        match why:
+            case Why.HEALTH:
+                return UpstreamUnavailable(f"no model can answer now: {words}")
+            case Why.CONTEXT:
+                return ContextLengthExceeded(words, param="messages")
+            case Why.MODALITY:
+                return InvalidRequest(words, param="messages")
+            case _:
+                return NotAllowed(words)
+    return UpstreamUnavailable("no tier is configured")
+
+
+def _choose(ask: Ask, tier: TierView) -> tuple[OfferedModel | None, list[Exclusion]]:
+    """Rules 3 and 5 within a tier: (its model for this request, the models left out)."""
+    named = [view for view in tier.models if ask.pin.model in {None, view.model.id}]
+    if not named:
+        return None, [Exclusion(tier.name, ask.pin.model, Why.HEALTH, f"the tier '{tier.name}' offers no model now")]
+    excluded: list[Exclusion] = []
+    for view in named:
+        name = f"'{tier.name}/{view.model.id}'"
+        if missing := sorted(ask.modalities - view.model.modalities):
+            words = f"{name} does not accept {' and '.join(missing)}"
+            excluded.append(Exclusion(tier.name, view.model.id, Why.MODALITY, words))
+        elif (ask.max_output or 0) >= view.model.context_window:
+            words = (
+                f"an answer of {ask.max_output:,} tokens is asked for, and the context window of {name} "
+                f"has {view.model.context_window:,} tokens for prompt and answer together"
+            )
+            excluded.append(Exclusion(tier.name, view.model.id, Why.CONTEXT, words))
+        elif view.fault is not None and ask.pin.tier is None:
+            excluded.append(Exclusion(tier.name, view.model.id, Why.HEALTH, f"{name}: {view.fault}"))
+        else:
+            return view.model, excluded
+    return None, excluded
+
+
+def _scored(score: float, threshold: float) -> str:
+    return f"auto: score {score:.2f} {'reaches' if score >= threshold else 'is below'} {threshold:.2f}"

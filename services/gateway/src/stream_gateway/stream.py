@@ -1,0 +1,131 @@
+"""An answer on its way to the client: plain ASGI, one write per batch, nothing waits to make a batch larger."""
+
+import asyncio
+import contextlib
+from collections import deque
+from typing import Final
+
+from starlette.types import Receive, Send
+
+from stream_core.errors import RemoteError, RequestTooLarge
+from stream_core.openai.chunks import Usage, usage_of, usage_of_body
+from stream_core.openai.sse import is_done
+from stream_gateway.errors import Headers, Reply
+from stream_gateway.lifeline import ClientGone, Lifeline
+from stream_gateway.pipeline import Begun, Trail
+
+_LAST_EVENTS: Final = 4
+_MAX_HEADER: Final = 200
+_SETTLE_S: Final = 0.5
+
+STREAM_HEADERS: Final[Headers] = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+
+class Outcome:
+    """What has been sent so far."""
+
+    __slots__ = ("bytes_out", "complete", "status", "usage")
+
+    def __init__(self) -> None:
+        self.status = 0
+        """0 until the headers are out."""
+        self.bytes_out = 0
+        self.usage: Usage | None = None
+        self.complete = False
+
+
+def route_headers(request_id: str, trail: Trail) -> Headers:
+    """Say who answers and why, in ASCII that every proxy lets pass."""
+    headers: Headers = [(b"x-request-id", request_id.encode("ascii"))]
+    if trail.tier:
+        headers += [(b"x-stream-tier", header_safe(trail.tier)), (b"x-stream-model", header_safe(trail.model))]
+    if trail.reason:
+        headers.append((b"x-stream-reason", header_safe(trail.reason)))
+    return headers
+
+
+def header_safe(text: str) -> bytes:
+    """Cut a text to what a header may hold: printable ASCII, not too long."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text[:_MAX_HEADER]).encode("ascii")
+
+
+async def watch_client(receive: Receive, lifeline: Lifeline) -> None:
+    """Cut the request when its client leaves. The request's body has been read already."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    lifeline.cut(ClientGone())
+
+
+async def read_body(receive: Receive, declared: int | None, limit: int) -> bytes:
+    """Read a request's body, never more than the limit of it.
+
+    Raises:
+        RequestTooLarge: with both numbers.
+        ClientGone: it left in the middle.
+    """
+    if declared is not None and declared > limit:
+        raise RequestTooLarge(f"the body has {declared:,} bytes, at most {limit:,} are allowed")
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise RequestTooLarge(f"the body has {size:,} bytes or more, at most {limit:,} are allowed")
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def send_reply(send: Send, reply: Reply, headers: Headers) -> None:
+    """Send a whole answer. What the server has not read of the request's body, it then reads and drops."""
+    length = (b"content-length", str(len(reply.body)).encode("ascii"))
+    await send({"type": "http.response.start", "status": reply.status, "headers": [*reply.headers, length, *headers]})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
+async def send_stream(send: Send, begun: Begun, headers: Headers, outcome: Outcome) -> None:
+    """Forward an answer that is a stream of events, verbatim, until its end; its errors pass through.
+
+    `settle` is due after it.
+    """
+    content_type = (b"content-type", begun.answer.content_type.encode("latin-1", "replace"))
+    outcome.status = 200
+    await send({"type": "http.response.start", "status": 200, "headers": [content_type, *STREAM_HEADERS, *headers]})
+    last: deque[bytes] = deque(maxlen=_LAST_EVENTS)
+    batch: list[bytes] | None = begun.first
+    more = True
+    try:
+        while more:
+            more = batch is not None and not is_done(batch[-1])
+            body = b"".join(batch or ())
+            outcome.bytes_out += len(body)
+            last.extend(batch or ())
+            # "[DONE]" and the end of the body leave together; what the engine says after it is nobody's business.
+            await send({"type": "http.response.body", "body": body, "more_body": more})
+            if more:
+                batch = await anext(begun.rest, None)
+    finally:
+        outcome.usage = usage_of(last)
+    outcome.complete = True
+
+
+async def settle(begun: Begun) -> None:
+    """Let an answer that was sent come to its own end, so that its connection can be used again."""
+    with contextlib.suppress(RemoteError, TimeoutError):
+        async with asyncio.timeout(_SETTLE_S):
+            await anext(begun.rest, None)
+
+
+async def send_whole(send: Send, begun: Begun, headers: Headers, outcome: Outcome) -> None:
+    """Send an answer that is one body, when all of it is there; its errors pass through before anything is sent."""
+    body = b"".join([*begun.first, *[chunk async for batch in begun.rest for chunk in batch]])
+    outcome.usage = usage_of_body(body)
+    outcome.status = 200
+    outcome.bytes_out = len(body)
+    content_type = (b"content-type", begun.answer.content_type.encode("latin-1", "replace"))
+    await send_reply(send, Reply(200, [content_type], body), headers)
+    outcome.complete = True

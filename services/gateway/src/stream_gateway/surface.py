@@ -1,0 +1,95 @@
+"""Everything that is not in a hurry, through FastAPI: models, the OpenAPI document; errors in OpenAI's body."""
+
+import logging
+import time
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stream_core.errors import StreamError
+from stream_core.ids import new_id, to_hex
+from stream_gateway import __version__
+from stream_gateway.auth import Keyring
+from stream_gateway.backends.registry import Registry
+from stream_gateway.errors import Reply, framework_body, reply_to
+from stream_gateway.routes import chat, health
+from stream_gateway.routes.models import Error, model_routes
+
+_log = logging.getLogger(__name__)
+
+
+def build_surface(keyring: Keyring, registry: Registry) -> ASGIApp:
+    """Put FastAPI's routes together.
+
+    Args:
+        keyring: who may ask.
+        registry: what there is.
+    """
+    started = int(time.time())
+    app = FastAPI(
+        title="STREAM",
+        version=__version__,
+        summary="One OpenAI-compatible endpoint in front of local, HPC and cloud models",
+        redoc_url=None,
+    )
+    app.include_router(model_routes(keyring, registry, started))
+    app.add_exception_handler(StreamError, _on_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_http_error)
+    app.add_exception_handler(Exception, _on_error)
+    described = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = described()
+            document["paths"] |= {chat.PATH: chat.openapi_path(), **health.openapi_paths()}
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schemas |= {**chat.openapi_schemas(), "Error": Error.model_json_schema(ref_template=_SCHEMAS)}
+            schemas |= schemas["Error"].pop("$defs", {})
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document
+    return partial(_with_request_id, app)
+
+
+_SCHEMAS = "#/components/schemas/{model}"
+
+
+async def _on_error(request: Request, error: Exception) -> Response:
+    request_id = request.scope["state"]["request_id"]
+    if not isinstance(error, StreamError):
+        _log.error("request failed", exc_info=error, extra={"request_id": request_id})
+    return _response(reply_to(error, request_id))
+
+
+async def _on_http_error(_request: Request, error: Exception) -> Response:
+    status, headers = 400, {}
+    detail = "the request is not valid"
+    if isinstance(error, HTTPException):
+        status, detail, headers = error.status_code, error.detail, dict(error.headers or {})
+    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return _response(Reply(status, [(b"content-type", b"application/json"), *pairs], framework_body(status, detail)))
+
+
+def _response(reply: Reply) -> Response:
+    response = Response(reply.body, reply.status)
+    response.raw_headers = [*response.raw_headers, *reply.headers]
+    return response
+
+
+async def _with_request_id(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    request_id = to_hex(new_id())
+    scope.setdefault("state", {})["request_id"] = request_id
+
+    async def send_with_id(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode("ascii"))]
+        await send(message)
+
+    await app(scope, receive, send_with_id)
