@@ -84,14 +84,14 @@ def throughput(road: Road, per_write: int) -> dict[str, Any]:
     script = {"tokens": THROUGHPUT_TOKENS, "per_write": per_write}
     rates, costs = [], []
     for _ in range(ROUNDS):
-        road = processes(road)
-        before = {name: sum(process.cpu_times()[:2]) for name, process in road.items()}
+        parts = processes(road)
+        before = {name: sum(process.cpu_times()[:2]) for name, process in parts.items()}
         result = load(road.gateway_url, road.api_key, "hpc", script, THROUGHPUT_STREAMS, 1)
         rates.append(result["events"] / result["elapsed_s"])
         costs.append(
             {
                 name: (sum(process.cpu_times()[:2]) - before[name]) * 1e6 / result["events"]
-                for name, process in road.items()
+                for name, process in parts.items()
             }
         )
     return {

@@ -208,7 +208,7 @@ def test_one_node_that_answers_is_enough(server):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         away = f"nats://127.0.0.1:{listener.getsockname()[1]}"
     assert broker.probe(f"{away},{server}") is None
-    with pytest.raises(ConfigError, match="does not answer.*; .*does not answer"):
+    with pytest.raises(ConfigError, match=r"does not answer.*; .*does not answer"):
         broker.probe(f"{away},{away}")
 
 

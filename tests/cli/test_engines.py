@@ -126,7 +126,6 @@ def test_facts_of_the_ready_file():
         tokenizer=demo_tokenizer(),
     )
     assert (Path(facts.tokenizer) / "tokenizer.json").exists()
-    assert "stream_engine" not in sys.modules
     assert facts_from(record | {"demo": False, "path": "/m.gguf"}).tokenizer == ""
 
 

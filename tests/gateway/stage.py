@@ -5,7 +5,7 @@ import contextlib
 import datetime
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -173,3 +173,15 @@ def error_of(body: bytes) -> dict[str, Any]:
     error = json.loads(body)["error"]
     assert set(error) == {"message", "type", "param", "code"}
     return dict(error)
+
+
+@contextlib.asynccontextmanager
+async def connection(gateway: Gateway) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A bare connection to the gateway, closed to the last byte at the end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()

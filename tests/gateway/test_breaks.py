@@ -9,7 +9,7 @@ import aiohttp
 import orjson
 import psutil
 import pytest
-from gateway.stage import Gateway, chat, configure, error_of, events_of, tier, until
+from gateway.stage import Gateway, chat, configure, connection, error_of, events_of, tier, until
 from gateway.upstream import DONE, EVENT, FINISH, STREAM_HEAD, upstream, whole
 
 pytestmark = pytest.mark.process
@@ -109,14 +109,13 @@ async def test_when_the_client_leaves_the_engine_stops(
         before = await response.json()
     aborted = sum(record["ended"] == "aborted" for record in before)
     body = orjson.dumps(chat("local", script=script))
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    writer.write(f"{head}authorization: {gateway.headers()['authorization']}\r\n\r\n".encode() + body)
-    if "tokens" in script:
-        await reader.readuntil(b"token")
-    else:
-        await _received(client, engine, len(before) + 1)
-    writer.close()
+    async with connection(gateway) as (reader, writer):
+        head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        writer.write(f"{head}authorization: {gateway.headers()['authorization']}\r\n\r\n".encode() + body)
+        if "tokens" in script:
+            await reader.readuntil(b"token")
+        else:
+            await _received(client, engine, len(before) + 1)
     async with client.get(f"{engine}/events", params={"aborted": aborted + 1}) as response:
         record = (await response.json())[len(before)]
     assert record["ended"] == "aborted"
@@ -125,7 +124,7 @@ async def test_when_the_client_leaves_the_engine_stops(
 
 
 async def test_a_slow_reader_stops_the_engine_and_nobody_else(
-    gateway: Gateway, engine: str, client: aiohttp.ClientSession
+    gateway: Gateway, engine: str, client: aiohttp.ClientSession, request: pytest.FixtureRequest
 ) -> None:
     """A client that stops reading stops its own engine stream; memory stays, others are served, nothing is lost."""
     tokens = 150_000
@@ -134,13 +133,16 @@ async def test_a_slow_reader_stops_the_engine_and_nobody_else(
         number = len(await response.json())
     rss = memory().rss
     body = orjson.dumps(chat("local", script={"tokens": tokens, "per_write": 16}))
-    sock = socket.create_connection(("127.0.0.1", gateway.port))
+    sock = socket.socket()
+    request.addfinalizer(sock.close)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+    sock.connect(("127.0.0.1", gateway.port))
     head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
     sock.sendall(
         f"{head}connection: close\r\nauthorization: {gateway.headers()['authorization']}\r\n\r\n".encode() + body
     )
     sent = await _stands_still(client, engine, number)
+    print("SENT", sent)
     assert 0 < sent < tokens / 2, "the engine was stopped long before its end"
     assert memory().rss - rss < 16 * 1024 * 1024
     status, answer = await ask(gateway, client, chat("local"))

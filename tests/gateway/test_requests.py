@@ -1,7 +1,6 @@
 """Bad requests: the right status, OpenAI's error body, the field's name; and the service lives on."""
 
 import asyncio
-import contextlib
 import io
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
-from gateway.stage import Gateway, chat, error_of
+from gateway.stage import Gateway, chat, connection, error_of
 
 pytestmark = pytest.mark.process
 PATH = "/v1/chat/completions"
@@ -109,14 +108,13 @@ async def test_a_body_over_the_limit(gateway: Gateway, client: aiohttp.ClientSes
 
 async def test_an_announced_body_over_the_limit_is_refused_before_it_comes(gateway: Gateway) -> None:
     """Not one byte of the body is waited for."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    key = gateway.headers()["authorization"]
-    writer.write(
-        f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\ncontent-length: 9{'0' * 12}\r\n\r\n".encode()
-    )
-    async with asyncio.timeout(10):
-        assert b"413" in await reader.readuntil(b"\r\n")
-    writer.close()
+    async with connection(gateway) as (reader, writer):
+        key = gateway.headers()["authorization"]
+        writer.write(
+            f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\ncontent-length: 9{'0' * 12}\r\n\r\n".encode()
+        )
+        async with asyncio.timeout(10):
+            assert b"413" in await reader.readuntil(b"\r\n")
 
 
 async def test_a_prompt_that_fits_nowhere(gateway: Gateway, client: aiohttp.ClientSession) -> None:
@@ -203,22 +201,20 @@ async def test_what_is_not_there(
 )
 async def test_bytes_that_are_no_http(gateway: Gateway, data: bytes) -> None:
     """Broken HTTP is answered with 400 or a closed connection."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    writer.write(data)
-    async with asyncio.timeout(10):
-        line = await reader.readline()
-    assert line == b"" or b" 400 " in line or b" 401 " in line
-    writer.close()
-    with contextlib.suppress(ConnectionError):
-        await writer.wait_closed()
+    async with connection(gateway) as (reader, writer):
+        writer.write(data)
+        async with asyncio.timeout(10):
+            line = await reader.readline()
+        assert line == b"" or b" 400 " in line or b" 401 " in line
 
 
 async def test_a_client_that_leaves_in_the_middle_of_its_body(gateway: Gateway) -> None:
     """Half a request is dropped without a word in the log but its line."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
-    key = gateway.headers()["authorization"]
-    writer.write(f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\ncontent-length: 100\r\n\r\n{{".encode())
-    writer.write_eof()
-    async with asyncio.timeout(10):
-        assert await reader.read() == b""
-    writer.close()
+    async with connection(gateway) as (reader, writer):
+        key = gateway.headers()["authorization"]
+        writer.write(
+            f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\ncontent-length: 100\r\n\r\n{{".encode()
+        )
+        writer.write_eof()
+        async with asyncio.timeout(10):
+            assert await reader.read() == b""

@@ -34,8 +34,29 @@ class Upstream:
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """The gateway closed a connection on which this server was silent."""
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection."""
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take one connection."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def aclose(self) -> None:
+        """End all connections."""
+        for task in (tasks := list(self.tasks)):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await self._answer(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             length = next(
@@ -52,14 +73,16 @@ class Upstream:
             else:
                 writer.write(whole("200 OK", b'{"data":[]}', b"connection: close"))
                 await writer.drain()
-        writer.close()
 
 
 @contextlib.asynccontextmanager
-async def upstream(answer: bytes, *, silent: bool = False) -> AsyncIterator[Upstream]:
-    """Run one on a free port until the block ends."""
+async def upstream(answer: bytes, *, silent: bool = False, port: int = 0) -> AsyncIterator[Upstream]:
+    """Run one until the block ends; port 0 takes a free one."""
     made = Upstream(answer, silent)
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(made.accept, "127.0.0.1", port)
     made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     async with server:
-        yield made
+        try:
+            yield made
+        finally:
+            await made.aclose()

@@ -16,8 +16,8 @@ from stream_core.errors import ConfigError
 
 SERVICES: Final = ("judge", "summarizer", "relay", "hpc_dispatch", "gateway")
 PROGRAMS: Final = ("nats", "engine", *SERVICES)
-START_ORDER: Final = ("nats", "hpc_dispatch", "gateway", "relay", "engine", "summarizer", "judge")
-"""Those first that others wait for longest: a worker, and then its engine, can start only when hpc_dispatch runs."""
+START_ORDER: Final = ("nats", "hpc_dispatch", "engine", "relay", "gateway", "summarizer", "judge")
+"""Those first that others wait for: a worker, and then its engine, can start only when hpc_dispatch runs."""
 PORTED: Final = ("nats", "engine", "judge", "summarizer", "relay", "hpc_dispatch")
 """Programs that get a free port; the gateway's is the user's choice."""
 STOP_ORDER: Final[Mapping[str, int]] = {

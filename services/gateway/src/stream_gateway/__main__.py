@@ -29,6 +29,7 @@ from stream_gateway.watch import FileWatch, follow
 _log = logging.getLogger("stream_gateway")
 _LAST_WRITES_S = 2
 _BACKLOG = 2048
+_SEND_BUFFER = 256 * 1024
 
 
 class _Server(uvicorn.Server):
@@ -142,6 +143,8 @@ def _listen(host: str, port: int) -> Iterator[socket.socket]:
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigError(f"can't listen on {host}:{port}: {os.strerror(error.errno or 0)}", param="port") from error
+    # What a client has not read yet stays little; connections inherit this from the listener.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     with listener:
         yield listener
 

@@ -5,6 +5,7 @@ import contextlib
 import io
 import logging
 import os
+import socket
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ from stream_gateway.backends.http_answer import HttpAnswer
 _log = logging.getLogger(__name__)
 
 _IDLE_CONNECTION_S: Final = 4.0  # below the 5 s after which uvicorn and llama.cpp close: a dead one is never reused
+_RECEIVE_BUFFER: Final = 256 * 1024
 _MAX_ERROR_BODY: Final = 64 * 1024
 _ERROR_BODY_S: Final = 5.0
 _LARGE_BODY: Final = 1 << 20  # aiohttp wants larger ones as a file
@@ -75,7 +77,9 @@ class HttpBackend:
     async def start(self) -> None:
         """Open the connection pool and begin to watch."""
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_IDLE_CONNECTION_S),
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=_IDLE_CONNECTION_S, socket_factory=_bounded_socket
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._tier.connect_timeout_s),
             # An institution's proxy leads out of the house; what is nearby must never be sent there.
@@ -224,6 +228,13 @@ def offered(model: ModelConfig) -> OfferedModel:
         capabilities=frozenset(model.capabilities),
         demo=model.demo,
     )
+
+
+def _bounded_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Open a socket whose unread bytes stay few: the kernel would keep megabytes for a client that does not read."""
+    made = socket.socket(*address[:3])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+    return made
 
 
 def _check_url(tier: TierConfig) -> None:
