@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint types imports stubs alone protos lock format bench-dataplane clean
+.PHONY: help up test check lint types imports stubs alone protos lock format bench-dataplane chaos clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,7 +25,7 @@ up: .venv/installed  ## start everything on this machine; Ctrl-C stops it
 	@exec $(BIN)/stream up
 
 test: .venv/installed  ## all tests, with real parts (at most 8 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 check: .venv/installed lint types imports stubs alone  ## lint, types, import contracts, stubs, each program alone
 
@@ -63,3 +63,7 @@ clean:
 
 bench-dataplane: .venv/installed  ## what the sealed road adds: first token, tokens a second, CPU; last line JSON
 	$(BIN)/python bench/dataplane.py
+
+RUNS ?= 3
+chaos: .venv/installed  ## kill every part while streams run, RUNS times; last line JSON
+	PYTHONPATH=tests $(BIN)/python -m chaos.repeat $(RUNS)

@@ -20,9 +20,12 @@ from stream_core.certificates import ensure_certificates, write_private
 from stream_core.testing import programs
 from stream_core.testing.broker import Broker, free_port
 from stream_core.testing.engine import MODEL, scripted_engine
+from stream_core.testing.recorder import Recorder, record_tcp
 
 _READY_S = 30.0
 _POLL_S = 0.05
+_WORKER_MARK = "ROAD_OF_THIS_WORKER"
+"""An environment variable that workers inherit: they outlive their dispatch, so its process id does not find them."""
 _SERVICES = ("judge", "summarizer", "hpc_dispatch", "gateway")
 
 
@@ -33,7 +36,12 @@ class Road:
     folder: Path
     engine_url: str
     api_key: str
-    broker: Broker
+    brokers: list[Broker]
+    stack: contextlib.ExitStack
+    gates: list[Recorder] = field(default_factory=list)
+    """In front of each relay, where asked for: the network between it and the workers."""
+    broker_gates: list[Recorder] = field(default_factory=list)
+    """In front of each broker node, likewise."""
     relays: list[programs.Program] = field(default_factory=list)
     services: dict[str, programs.Program] = field(default_factory=dict)
 
@@ -42,29 +50,70 @@ class Road:
         """Base, without /v1."""
         return f"http://127.0.0.1:{self.services['gateway'].ready['port']}"
 
+    @property
+    def nats_url(self) -> str:
+        """All nodes."""
+        if self.broker_gates:
+            return ",".join(f"nats://127.0.0.1:{gate.port}" for gate in self.broker_gates)
+        return ",".join(broker.url for broker in self.brokers)
+
     def pids(self) -> dict[str, int]:
         """Process ids by part; workers are found by what they are."""
         found = {name: program.process.pid for name, program in self.services.items()}
-        found |= {"relay": self.relays[0].process.pid, "nats": self.broker.pid}
+        found |= {"relay": self.relays[0].process.pid, "nats": self.brokers[0].pid}
         found |= {f"worker{number or ''}": worker.pid for number, worker in enumerate(self.workers())}
         return found
 
     def workers(self) -> list[psutil.Process]:
         """The running workers, the oldest first."""
-        dispatch = psutil.Process(self.services["hpc_dispatch"].process.pid)
-        children = [child for child in dispatch.children() if "stream_worker" in " ".join(child.cmdline())]
-        return sorted(children, key=lambda child: child.create_time())
+        mark = str(self.folder / "dispatch")
+        found = [
+            process
+            for process in psutil.process_iter(["cmdline", "environ", "create_time"])
+            if "stream_worker" in (process.info["cmdline"] or [])
+            and (process.info["environ"] or {}).get(_WORKER_MARK) == mark
+        ]
+        return sorted(found, key=lambda process: process.info["create_time"])
+
+    def relay_in_use(self) -> int:
+        """Index of the relay that the first worker is connected to."""
+        ends = {
+            connection.raddr.port
+            for connection in self.workers()[0].net_connections("tcp")
+            if connection.status == psutil.CONN_ESTABLISHED
+        }
+        ports = [gate.port for gate in self.gates] or [relay.ready["port"] for relay in self.relays]
+        return next(index for index, port in enumerate(ports) if port in ends)
+
+    def start_relay(self, port: int = 0) -> None:
+        """Start one more relay, or one on the port of another that is gone."""
+        program = self.stack.enter_context(programs.start("stream_relay", env=_relay(self, port)))
+        gone = [index for index, relay in enumerate(self.relays) if relay.ready["port"] == port]
+        for index in gone:
+            self.relays[index] = program
+        if not gone:
+            self.relays.append(program)
+
+    def start_service(self, name: str) -> None:
+        """Start a service, or start it again where it was."""
+        old = self.services.get(name)
+        env = _service(self, name, old.ready["port"] if old else 0)
+        self.services[name] = self.stack.enter_context(programs.start(f"stream_{name}", env=env))
 
 
 @contextlib.contextmanager
-def run_road(folder: Path, *, relays: int = 1, workers: int = 1, judge: bool = False) -> Iterator[Road]:
-    """Start broker, engine, relays, hpc_dispatch with its workers, and gateway, until the block ends.
+def run_road(
+    folder: Path, *, relays: int = 1, workers: int = 1, judge: bool = False, gates: bool = False, brokers: int = 1
+) -> Iterator[Road]:
+    """Start brokers, engine, relays, hpc_dispatch with its workers, and gateway, until the block ends.
 
     Args:
         folder: for keys, certificates and logs.
         relays: how many.
         workers: of the one model, all on one cluster.
         judge: also start judge and summarizer, and a local tier on the same engine, so that `auto` has a choice.
+        gates: put a network that can be cut between workers and each relay, and before the broker.
+        brokers: 1, or the nodes of a cluster.
     """
     ensure_certificates(folder / "tls", list(_SERVICES), now=datetime.datetime.now(datetime.UTC))
     private_pem, public_pem = tickets.new_signing_key()
@@ -72,19 +121,40 @@ def run_road(folder: Path, *, relays: int = 1, workers: int = 1, judge: bool = F
     write_private(folder / "ticket.pub", public_pem.encode())
     key, record = new_key("road", now=time.time())
     write_private(folder / "keys.json", dump_keys(KeyFile([record])))
-    (folder / "nats").mkdir()
-    broker = Broker(folder / "nats")
     with contextlib.ExitStack() as stack:
-        broker.start()
-        stack.callback(broker.stop)
+        nodes = _brokers(folder, brokers)
+        for node in nodes:
+            node.start()
+            stack.callback(node.stop)
         engine_url = stack.enter_context(scripted_engine())
         (folder / "stream.yaml").write_text(yaml.safe_dump(_deployment(engine_url, workers, local=judge)))
-        road = Road(folder, engine_url, key, broker)
+        road = Road(folder, engine_url, key, nodes, stack)
+        if gates:
+            ports = [int(node.url.rpartition(":")[2]) for node in nodes]
+            road.broker_gates = [stack.enter_context(record_tcp("127.0.0.1", port, keep=False)) for port in ports]
         for _ in range(relays):
-            road.relays.append(stack.enter_context(programs.start("stream_relay", env=_relay(road))))
+            road.start_relay()
+        if gates:
+            ports = [relay.ready["port"] for relay in road.relays]
+            road.gates = [stack.enter_context(record_tcp("127.0.0.1", port, keep=False)) for port in ports]
         for name in _SERVICES if judge else _SERVICES[2:]:
-            road.services[name] = stack.enter_context(programs.start(f"stream_{name}", env=_service(road, name)))
+            road.start_service(name)
         yield road
+    for worker in road.workers():
+        worker.kill()  # a killed dispatch leaves its workers to themselves
+
+
+def _brokers(folder: Path, count: int) -> list[Broker]:
+    routes = [free_port() for _ in range(count)]
+    nodes = []
+    for number, port in enumerate(routes):
+        place = folder / f"nats{number}"
+        place.mkdir()
+        others = ", ".join(f'"nats://127.0.0.1:{other}"' for other in routes if other != port)
+        cluster = f'cluster {{ name: road, listen: "127.0.0.1:{port}", routes: [{others}] }}\n' if count > 1 else ""
+        # A client that does not read is cut off soon: the bound is small, so that a test reaches it.
+        nodes.append(Broker(place, f"server_name: node{number}\nmax_pending: 8MB\n{cluster}"))
+    return nodes
 
 
 async def wait_hot(road: Road, *, workers: int = 1) -> None:
@@ -125,31 +195,35 @@ def _tls(road: Road, name: str) -> dict[str, str]:
     }
 
 
-def _relay(road: Road) -> dict[str, str]:
+def _relay(road: Road, port: int) -> dict[str, str]:
     return {
         # A fixed port, so that a relay can come back where it was.
-        "STREAM_RELAY__PORT": str(free_port()),
-        "STREAM_RELAY__NATS__URL": road.broker.url,
+        "STREAM_RELAY__PORT": str(port or free_port()),
+        "STREAM_RELAY__NATS__URL": road.nats_url,
         "STREAM_RELAY__TICKET_PUBLIC_KEY_FILE": str(road.folder / "ticket.pub"),
     }
 
 
-def _service(road: Road, name: str) -> dict[str, str]:
+def _service(road: Road, name: str, port: int) -> dict[str, str]:
     common = {"STREAM_CONFIG": str(road.folder / "stream.yaml"), **_tls(road, name)}
+    if name != "gateway":
+        common[f"STREAM_{name.upper()}__LISTEN"] = f"127.0.0.1:{port}"
     targets = {other: f"127.0.0.1:{program.ready['port']}" for other, program in road.services.items()}
     match name:
         case "hpc_dispatch":
-            relays = [f"ws://127.0.0.1:{relay.ready['port']}" for relay in road.relays]
+            ports = [gate.port for gate in road.gates] or [relay.ready["port"] for relay in road.relays]
+            state = str(road.folder / "dispatch")
             return common | {
-                "STREAM_HPC_DISPATCH__NATS__URL": road.broker.url,
+                _WORKER_MARK: state,
+                "STREAM_HPC_DISPATCH__NATS__URL": road.nats_url,
                 "STREAM_HPC_DISPATCH__TICKET_PRIVATE_KEY_FILE": str(road.folder / "ticket.key"),
-                "STREAM_HPC_DISPATCH__RELAYS": json.dumps(relays),
-                "STREAM_HPC_DISPATCH__STATE_DIR": str(road.folder / "dispatch"),
+                "STREAM_HPC_DISPATCH__RELAYS": json.dumps([f"ws://127.0.0.1:{port}" for port in ports]),
+                "STREAM_HPC_DISPATCH__STATE_DIR": state,
             }
         case "gateway":
             return common | {
-                "STREAM_GATEWAY__PORT": str(free_port()),
-                "STREAM_GATEWAY__NATS__URL": road.broker.url,
+                "STREAM_GATEWAY__PORT": str(port or free_port()),
+                "STREAM_GATEWAY__NATS__URL": road.nats_url,
                 "STREAM_GATEWAY__KEYS_FILE": str(road.folder / "keys.json"),
                 "STREAM_GATEWAY__DISPATCH_TARGET": targets["hpc_dispatch"],
                 **{f"STREAM_GATEWAY__{n.upper()}_TARGET": targets[n] for n in ("judge", "summarizer") if n in targets},

@@ -1,0 +1,84 @@
+"""Nothing lost: each row does the deed to real processes while 64 streams run, and compares byte for byte.
+
+How long the pauses were is printed by `make chaos`; here it is only shown that nothing is lost.
+"""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from chaos import deeds
+
+from stream_core.testing.road import Road, run_road, wait_hot
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory) -> Iterator[Road]:
+    """Two relays behind a network that can be cut, one worker, judge and summarizer."""
+    with run_road(tmp_path_factory.mktemp("road"), relays=2, judge=True, gates=True) as running:
+        asyncio.run(wait_hot(running))
+        yield running
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        deeds.kill_relay,
+        deeds.drain_relay,
+        deeds.restart_broker,
+        deeds.drop_broker_clients,
+        deeds.freeze_gateway,
+        deeds.cut_network,
+        deeds.kill_service("judge"),
+        deeds.kill_service("summarizer"),
+    ],
+    ids=[
+        "relay killed",
+        "relay drained",
+        "broker restarted",
+        "broker drops its clients",
+        "gateway frozen",
+        "network cut",
+        "judge killed",
+        "summarizer killed",
+    ],
+)
+async def test_streams_go_on(road, deed):
+    """Every stream's bytes are those of an undisturbed run: none lost, doubled or reordered."""
+    await wait_hot(road)
+    outcome = await deeds.under_load(road, deed)
+    assert outcome.lost == 0, outcome.complaints
+
+
+async def test_one_node_of_three_brokers(tmp_path):
+    """A node of a three-node broker cluster is killed: every stream goes on through the others."""
+    with run_road(tmp_path, brokers=3) as road:
+        await wait_hot(road)
+        outcome = await deeds.under_load(road, deeds.kill_broker_node)
+        assert outcome.lost == 0, outcome.complaints
+
+
+async def test_client_leaves(road):
+    """A client that leaves aborts the engine's request, and leaves nothing on any hop."""
+    await wait_hot(road)
+    async with asyncio.timeout(20):
+        assert await deeds.leave(road) > 0
+
+
+async def test_gateway_drains(road):
+    """A gateway told to stop says so at once, finishes what runs, and takes nothing new."""
+    await wait_hot(road)
+    gateway = road.services["gateway"]
+    statuses = []
+
+    async def terminate(running: Road) -> None:
+        gateway.process.terminate()
+        statuses.append(await deeds.ready_status(running))
+
+    outcome = await deeds.under_load(road, terminate)
+    assert outcome.lost == 0, outcome.complaints
+    assert statuses[0] in {0, 503}
+    assert await asyncio.to_thread(gateway.process.wait, 20) == 0
+    await asyncio.to_thread(road.start_service, "gateway")
