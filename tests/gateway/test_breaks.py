@@ -142,7 +142,6 @@ async def test_a_slow_reader_stops_the_engine_and_nobody_else(
         f"{head}connection: close\r\nauthorization: {gateway.headers()['authorization']}\r\n\r\n".encode() + body
     )
     sent = await _stands_still(client, engine, number)
-    print("SENT", sent)
     assert 0 < sent < tokens / 2, "the engine was stopped long before its end"
     assert memory().rss - rss < 16 * 1024 * 1024
     status, answer = await ask(gateway, client, chat("local"))
