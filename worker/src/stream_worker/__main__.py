@@ -79,8 +79,7 @@ class Worker:
             engine = await stack.enter_async_context(run_engine(self._job.engine, folder))
             # No total limit: an answer may take hours. The gateway's own limits and CANCEL end it.
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
-            # A connection per request: llama.cpp closes one after a stream although it promises to keep it.
-            connector = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=engine_socket)
+            connector = aiohttp.TCPConnector(limit=0, socket_factory=engine_socket)
             session = aiohttp.ClientSession(timeout=timeout, connector=connector, read_bufsize=256 * 1024)
             self._service.session = await stack.enter_async_context(session)
             tasks = await stack.enter_async_context(_Tasks())

@@ -3,8 +3,8 @@
     frame          | request unknown              | request known
     ---------------+------------------------------+------------------------------------------------------
     OPEN           | Start; Send a refusal; or    | Send: all that is not acknowledged, once more
-                   | dropped: not for this key,   |
-                   | too old, seen before         |
+                   | dropped: not for this key,   | a few times, then dropped: a copy costs a relay
+                   | too old, seen before         | nothing, and us a window
     BODY           | dropped                      | the next part: kept, or Start when it was the last;
                    |                              | another: Send a refusal, then Abort
     CREDIT         | dropped                      | Wake, or forgotten when all is acknowledged
@@ -34,6 +34,14 @@ ACCEPT_WINDOW_MS: Final = 300_000
 """How far a gateway's clock and the frame's travel may lie apart from this worker's clock."""
 MAX_REMEMBERED: Final = 1_000_000
 MAX_BODY_PARTS: Final = 4096
+MAX_WINDOW: Final = 16 * 1024 * 1024
+"""Payload bytes that one gateway may leave unacknowledged; the worker keeps them."""
+MAX_COPIES: Final = 8
+"""Copies of one OPEN that are answered; an honest gateway sends two."""
+_PENDING_BODIES: Final = 4
+"""Incomplete requests may hold this many times `max_body`, all together."""
+_KNOWN_PER_RUNNING: Final = 4
+"""Requests known at once for each that may run: a refusal, or an END, is kept until it is acknowledged."""
 
 OpenWith = Callable[[Frame], bytes]
 """Opens the body of an OPEN frame; raises `SealError`."""
@@ -53,6 +61,10 @@ class Request:
     """When a frame of its gateway last opened."""
     next_control: int = 0
     complete: bool = False
+    copies: int = 0
+    """Of its OPEN, that came and were answered."""
+    size: int = 0
+    """Bytes of the request so far."""
 
     @property
     def name(self) -> str:
@@ -135,9 +147,7 @@ class Desk:
         """
         request = self.requests.get(frame.request_id)
         if frame.type is FrameType.OPEN:
-            if request is not None:
-                return [Send(request.sender.resume(Resume(request.sender.first_kept)))]
-            return self._open(frame, now_ms)
+            return self._open(frame, now_ms) if request is None else self._open_again(request)
         if request is None:
             return [Dropped("unknown_request", f"{frame.type.name} for no request of this worker")]
         if frame.sequence < request.next_control:
@@ -164,9 +174,17 @@ class Desk:
             frames += request.sender.resume(Resume(request.sender.first_kept))
         return frames
 
+    def _open_again(self, request: Request) -> list[Action]:
+        if request.copies >= MAX_COPIES:
+            return [Dropped("replay", f"OPEN of a running request, more than {MAX_COPIES} times")]
+        request.copies += 1
+        return [Send(request.sender.resume(Resume(request.sender.first_kept)))]
+
     def _open(self, frame: Frame, now_ms: int) -> list[Action]:
         if frame.request_id in self._seen:
             return [Dropped("replay", "OPEN of a request that was here before")]
+        if len(self.requests) >= (most := _KNOWN_PER_RUNNING * self._max_requests + _KNOWN_PER_RUNNING):
+            return [Dropped("flood", f"{len(self.requests):,} requests not yet acknowledged, at most {most:,}")]
         try:
             opened, body = load_open(self._open_with(frame))
         except (SealError, FrameError) as error:
@@ -177,9 +195,12 @@ class Desk:
             return [Dropped("clock", f"OPEN is {apart:,.0f} s from this clock, at most {ACCEPT_WINDOW_MS // 1000} s")]
         if len(self._seen) >= MAX_REMEMBERED:
             return [Dropped("flood", f"{len(self._seen):,} requests within the window, at most {MAX_REMEMBERED:,}")]
+        if not 0 < opened.window <= MAX_WINDOW:
+            return [Dropped("malformed_frame", f"OPEN: window of {opened.window:,} bytes, 1 to {MAX_WINDOW:,}")]
         self._seen[frame.request_id] = opened.opened_at_ms
         request = self._admit(frame, opened, body, now_ms)
-        if refusal := self._refusal(opened):
+        if refusal := self._refusal(opened, len(body)):
+            request.parts.clear()
             return [Send([request.sender.fail(refusal)])]
         accepted = request.sender.alive()
         if opened.body_parts:
@@ -203,7 +224,7 @@ class Desk:
         self.requests[frame.request_id] = request
         return request
 
-    def _refusal(self, opened: Open) -> Failure | None:
+    def _refusal(self, opened: Open, size: int) -> Failure | None:
         if self.refuse_new is not None:
             return self.refuse_new
         if self.running > self._max_requests:
@@ -211,6 +232,9 @@ class Desk:
             return Failure(code="worker_busy", message=message, retryable=True, status=503)
         if opened.body_parts > MAX_BODY_PARTS:
             message = f"request in {opened.body_parts:,} parts, at most {MAX_BODY_PARTS:,}"
+            return Failure(code="request_too_large", message=message, status=413)
+        if size > self._max_body:
+            message = f"request of {size:,} bytes, at most {self._max_body:,}"
             return Failure(code="request_too_large", message=message, status=413)
         return None
 
@@ -235,18 +259,23 @@ class Desk:
         if request.complete or request.sender.state is not SenderState.OPEN:
             raise FrameError("BODY of a request that is complete")
         request.parts.append(plaintext)
-        size = sum(map(len, request.parts))
+        request.size += len(plaintext)
+        pending = sum(other.size for other in self.requests.values() if not other.complete)
         if frame.sequence != expected:
             failure = Failure(code="body_incomplete", message="part of the request was lost", retryable=True)
-        elif size > self._max_body:
-            message = f"request of more than {size:,} bytes, at most {self._max_body:,}"
+        elif request.size > self._max_body:
+            message = f"request of more than {request.size:,} bytes, at most {self._max_body:,}"
             failure = Failure(code="request_too_large", message=message, status=413)
+        elif pending > (most := _PENDING_BODIES * self._max_body):
+            message = f"incomplete requests of {pending:,} bytes wait here, at most {most:,}"
+            failure = Failure(code="worker_busy", message=message, retryable=True, status=503)
         elif len(request.parts) < request.open.body_parts:
             return []
         else:
             request.complete = True
             return [Start(request, request.sender.alive())]
         request.parts.clear()
+        request.size = 0
         return [Send([request.sender.fail(failure)])]
 
     def _move_horizon(self, now_ms: int) -> None:

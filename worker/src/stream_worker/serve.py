@@ -24,8 +24,10 @@ from stream_worker.settings import WorkerSettings
 from stream_worker.uplink import Uplink
 
 _log = logging.getLogger(__name__)
-_PATH: Final = re.compile(r"/v1/[a-z_/-]{1,64}")
+# No parents, no query, no host; and not what engines keep beside their models, as /v1/load_lora_adapter.
+_PATH: Final = re.compile(r"/v1/(?!(un)?load)[a-z_-]{1,32}(/[a-z_-]{1,32})?")
 _PASSED_HEADERS: Final = frozenset({"traceparent", "tracestate", "x-request-id"})
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{1,1024}")
 _READ_BYTES: Final = 64 * 1024
 _TICK_S: Final = 1.0
 
@@ -166,11 +168,19 @@ class Service:
         if not _PATH.fullmatch(request.open.path):
             self._fail(request, "invalid_path", "not a path of the engine's API", status=404)
             return
-        headers = {name: value for name, value in request.open.headers.items() if name in _PASSED_HEADERS}
+        headers = {
+            name: value
+            for name, value in request.open.headers.items()
+            if name in _PASSED_HEADERS and _HEADER_VALUE.fullmatch(value)
+        }
         headers |= {"content-type": "application/json", **self.engine.headers}
-        async with self.session.post(
-            self.engine.url + request.open.path, data=request.take_body(), headers=headers
-        ) as response:
+        body = request.take_body()
+        try:
+            response = await self.session.post(self.engine.url + request.open.path, data=body, headers=headers)
+        except aiohttp.ServerDisconnectedError:
+            # Engines close kept connections when they please (llama.cpp after each stream): once more, on a new one.
+            response = await self.session.post(self.engine.url + request.open.path, data=body, headers=headers)
+        async with response:
             content_type = response.headers.get("content-type", "application/octet-stream")
             self._send([request.sender.head(payloads.Head(status=response.status, content_type=content_type))])
             if response.content_type == "text/event-stream":

@@ -23,6 +23,9 @@ from stream_core.wire.frames import Frame, FrameType, encode, join, split
 _log = logging.getLogger(__name__)
 _WELCOME_TIMEOUT_S = 10.0
 _PATH = "/v1/worker"
+_MAX_BACKLOG = 64 * 1024 * 1024
+_SHORT_LIFE_S = 1.0
+_RESEND_EVERY_S = 1.0
 
 
 class Handler(Protocol):
@@ -92,6 +95,8 @@ class Uplink:
         self._flush_scheduled = False
         self._socket: _Socket | None = None
         self._loop = asyncio.get_running_loop()
+        self._resent_at = float("-inf")
+        self._resend_timer: asyncio.TimerHandle | None = None
         self.connects = 0
 
     @property
@@ -108,6 +113,10 @@ class Uplink:
             self._flush_scheduled = True
             self._loop.call_soon(self.flush)
 
+    def relay_is_stuck(self, waiting: int) -> None:
+        """A socket was given up because nothing is read at its other end."""
+        self._handler.on_fault("backlog", f"more than {waiting:,} bytes wait for the relay")
+
     def flush(self) -> None:
         """Write what is queued."""
         self._flush_scheduled = False
@@ -118,7 +127,7 @@ class Uplink:
     async def run(self) -> None:
         """Connect and stay connected, until cancelled."""
         old: _Socket | None = None
-        failures = 0
+        failures = short_lives = 0
         try:
             while True:
                 url = self._relays[self._next % len(self._relays)]
@@ -137,11 +146,17 @@ class Uplink:
                     continue
                 failures = 0
                 self._change_to(fresh, old, url)
-                old = fresh
+                old, since = fresh, self._loop.time()
                 await fresh.leaving.wait()
+                short_lives = short_lives + 1 if self._loop.time() - since < _SHORT_LIFE_S else 0
                 if fresh.gone.is_set():
                     self._left(fresh)
                     old = None
+                if short_lives > len(self._relays):
+                    # Relays that welcome and send away at once would have us connect for ever without a pause.
+                    first, most = self._backoff
+                    self._handler.on_fault("short_connection", f"{short_lives} in a row were over within a second")
+                    await asyncio.sleep(min(most, first * 2 ** min(short_lives, 16)) * (0.5 + self._jitter()))
         finally:
             if old is not None:
                 old.close()
@@ -183,6 +198,21 @@ class Uplink:
             raise
         return socket
 
+    def _resend(self) -> None:
+        """Send again what is unacknowledged: at once, but not more often than once a second, whatever a relay says."""
+        wait_s = self._resent_at + _RESEND_EVERY_S - self._loop.time()
+        if self._resend_timer is not None or self._socket is None:
+            return
+        if wait_s > 0:
+            self._resend_timer = self._loop.call_later(wait_s, self._resend_late)
+            return
+        self._resent_at = self._loop.time()
+        self._handler.on_connected(resend=True)
+
+    def _resend_late(self) -> None:
+        self._resend_timer = None
+        self._resend()
+
     def received(self, socket: "_Socket", message: bytes) -> None:
         """Take one message of a relay."""
         try:
@@ -192,7 +222,7 @@ class Uplink:
                         welcome = payloads.load(frame.body, payloads.Welcome)
                         if not socket.welcome(welcome) and socket is self._socket:
                             # Said again: the relay's own way to the gateways was broken for a while.
-                            self._handler.on_connected(resend=True)
+                            self._resend()
                     case FrameType.GOAWAY:
                         _log.info("relay says goodbye: %s", payloads.load(frame.body, payloads.Goaway).reason)
                         socket.leaving.set()
@@ -221,6 +251,13 @@ class _Socket(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
+        transport.underlying_transport.set_write_buffer_limits(high=_MAX_BACKLOG)
+
+    def pause_writing(self) -> None:
+        """The relay does not read: what waits for it is kept by the senders anyway, another relay may do better."""
+        self._uplink.relay_is_stuck(_MAX_BACKLOG)
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type is WSMsgType.BINARY and frame.fin:
