@@ -27,7 +27,7 @@ IMPORT_ALL = """
 import importlib, pkgutil, sys
 name = sys.argv[1]
 package = importlib.import_module(name)
-optional = ("stream_core.rpc", "stream_core.bus", "stream_core.grpc_", "stream_core.testing")
+optional = tuple(f"stream_core.{part}" for part in ("rpc", "bus", "broker_client", "grpc_", "testing"))
 count = 0
 for module in pkgutil.walk_packages(package.__path__, name + "."):
     if module.name.startswith(optional):

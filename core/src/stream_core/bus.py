@@ -5,10 +5,8 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 
-import nats
-from nats.aio.client import Client
-from nats.errors import Error as NatsError
-
+from stream_core.broker_client import Client, NatsError
+from stream_core.broker_client import connect as connect_client
 from stream_core.errors import ConfigError
 from stream_core.settings import NatsSettings, read_secret
 from stream_core.telemetry import Once
@@ -47,7 +45,7 @@ async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnec
     try:
         # The library itself would try for ever; at start an operator wants to hear what is wrong.
         async with asyncio.timeout(_FIRST_CONNECT_S):
-            return await nats.connect(
+            return await connect_client(
                 settings.url.split(","),
                 name=name,
                 user=settings.user or None,

@@ -5,7 +5,6 @@
 
 import datetime
 import ipaddress
-import os
 from pathlib import Path
 
 from cryptography import x509
@@ -13,17 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from stream_core.files import write_private
+
 _LIFETIME = datetime.timedelta(days=825)
 _RENEW_BEFORE = datetime.timedelta(days=30)
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner can read (mode 0600 from its first byte), atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    temporary.replace(path)
 
 
 def ensure_certificates(folder: Path, services: list[str], *, now: datetime.datetime) -> None:

@@ -6,13 +6,15 @@ environment, never from the YAML.
 
 import os
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from stream_core.deployment import Deployment, parse
 from stream_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from stream_core.deployment import Deployment
 
 CONFIG_VARIABLE = "STREAM_CONFIG"
 
@@ -23,7 +25,7 @@ def config_path() -> Path | None:
     return Path(path) if path else None
 
 
-def read_deployment(path: Path | None = None) -> Deployment:
+def read_deployment(path: Path | None = None) -> "Deployment":
     """Read the deployment file.
 
     Args:
@@ -35,7 +37,10 @@ def read_deployment(path: Path | None = None) -> Deployment:
     return _read(path)[0]
 
 
-def _read(path: Path | None) -> tuple[Deployment, dict[str, dict[str, Any]]]:
+def _read(path: Path | None) -> "tuple[Deployment, dict[str, dict[str, Any]]]":
+    # Only who reads a deployment file pays for YAML and its schema at start.
+    from stream_core.deployment import Deployment, parse  # noqa: PLC0415
+
     path = path or config_path()
     if path is None:
         return Deployment(), {}
@@ -94,7 +99,7 @@ class ProgramSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order of precedence: arguments, environment, the file's section."""
-        section = _read(None)[1].get(cls.program, {})
+        section = _read(None)[1].get(cls.program, {}) if config_path() else {}
         return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=section)
 
 

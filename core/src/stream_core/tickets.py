@@ -54,5 +54,6 @@ def verify(public_pem: str, ticket: str, *, now: float) -> bytes:
         )
         claims.validate(token.claims)
         return from_hex(str(token.claims["sub"]))
-    except (JoseError, ValueError) as error:
+    except (JoseError, ValueError, TypeError, RecursionError) as error:
+        # The last two are the library's answer to a header of odd types, or one nested thousands of times.
         raise SealError(f"ticket refused: {error}") from error

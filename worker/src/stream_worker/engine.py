@@ -13,8 +13,8 @@ from pathlib import Path
 
 import aiohttp
 
-from stream_core.certificates import write_private
 from stream_core.errors import UpstreamUnavailable
+from stream_core.files import write_private
 from stream_core.wire.job import EngineSpec
 
 _POLL_S = 0.05

@@ -16,7 +16,8 @@ import yaml
 
 from stream_core import tickets
 from stream_core.api_keys import KeyFile, dump_keys, new_key
-from stream_core.certificates import ensure_certificates, write_private
+from stream_core.certificates import ensure_certificates
+from stream_core.files import write_private
 from stream_core.testing import programs
 from stream_core.testing.broker import Broker, free_port
 from stream_core.testing.engine import MODEL, scripted_engine

@@ -116,11 +116,11 @@ def load(body: bytes, type_: type[_T]) -> _T:
     """Read a JSON body.
 
     Raises:
-        FrameError: not JSON, or not of that type; the message names the field.
+        FrameError: not JSON, nested too deeply, or not of that type; the message names the field.
     """
     try:
         return msgspec.json.decode(body, type=type_)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"{type_.__name__.upper()} body: {error}") from error
 
 
@@ -158,7 +158,7 @@ def load_chunks(payload: bytes) -> list[bytes]:
     """Read a DATA payload; an empty one says only "alive".
 
     Raises:
-        FrameError: the lengths do not add up.
+        FrameError: the lengths do not add up, or a chunk is empty: it would cost memory and no credit.
     """
     chunks = []
     offset, size = 0, len(payload)
@@ -167,6 +167,8 @@ def load_chunks(payload: bytes) -> list[bytes]:
         if start > size:
             raise FrameError(f"DATA payload: {size - offset} bytes left, a chunk length has {_LENGTH.size}")
         (length,) = _LENGTH.unpack_from(payload, offset)
+        if not length:
+            raise FrameError("DATA payload: chunk of 0 bytes, at least 1")
         offset = start + length
         if offset > size:
             raise FrameError(f"DATA payload: chunk of {length:,} bytes, {size - start:,} left")

@@ -31,6 +31,9 @@ from stream_core.wire.sender import MAX_PAYLOAD
 MAX_REJECTED: Final = 16
 """Frames of one request that may fail to open before the request does."""
 
+_FIRST_STATUS: Final = 100
+_LAST_STATUS: Final = 599
+
 
 class Chunks(NamedTuple):
     """Bytes of the engine, in order. `continued`: the last chunk goes on in the next event."""
@@ -145,6 +148,9 @@ class Receiver:
                 if not waiting:
                     raise FrameError("a second HEAD")
                 head = load(plaintext, Head)
+                # Both go into the HTTP answer as they are.
+                if not (_FIRST_STATUS <= head.status <= _LAST_STATUS and head.content_type.isprintable()):
+                    raise FrameError(f"HEAD with status {head.status} or a content type that is no header's value")
                 self.state = ReceiverState.STREAM
                 return head
             case FrameType.END:

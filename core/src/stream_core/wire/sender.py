@@ -11,8 +11,9 @@ Theory: credit-based flow control with cumulative acknowledgement, and go-back-N
 CLOSED becomes FINISHED when the last frame is acknowledged. An illegal call raises and changes nothing.
 
 Memory: frames are kept until acknowledged. The driver stops reading the engine while `writable` is false, so at
-most one window plus one payload is kept, whatever the reader does; the other end holds the sender to that. Sealing is
-an argument: this module has no keys.
+most one window plus one payload is kept, whatever the reader does; the other end holds the sender to that. A credit
+without acknowledgement buys nothing: an honest reader grants what it took plus one window, and took no more than it
+acknowledged. Sealing is an argument: this module has no keys.
 """
 
 from collections import deque
@@ -47,13 +48,16 @@ class Sender:
 
     Args:
         seal: seals the next frame.
-        window: payload bytes that may be sent before the first CREDIT.
+        window: payload bytes that may be sent before the first CREDIT, and unacknowledged at any time.
     """
 
     def __init__(self, seal: Seal, window: int) -> None:
         self._seal = seal
+        self._window = window
         self._limit = window
         self._sent = 0
+        self._acknowledged = 0
+        self._sizes: deque[int] = deque()
         self._next = 0
         self.first_kept = 0
         self._kept: deque[bytes] = deque()
@@ -62,7 +66,7 @@ class Sender:
     @property
     def writable(self) -> bool:
         """Whether the window has room; while false, the engine is not read."""
-        return self._sent < self._limit
+        return self._sent < self._limit and self._sent - self._acknowledged < self._window
 
     @property
     def kept(self) -> int:
@@ -83,8 +87,9 @@ class Sender:
         frames = []
         while chunks and self.writable:
             payload, flags = _take_payload(chunks)
-            frames.append(self._frame(FrameType.DATA, dump_chunks(payload), flags))
-            self._sent += sum(map(len, payload))
+            size = sum(map(len, payload))
+            frames.append(self._frame(FrameType.DATA, dump_chunks(payload), flags, size))
+            self._sent += size
         return frames
 
     def alive(self) -> bytes:
@@ -113,6 +118,7 @@ class Sender:
             raise FrameError(f"CREDIT for {credit.received:,} frames, {self._next:,} were sent")
         while self.first_kept < credit.received:
             self._kept.popleft()
+            self._acknowledged += self._sizes.popleft()
             self.first_kept += 1
         self._limit = max(self._limit, credit.limit)
         if self.state is SenderState.CLOSED and not self._kept:
@@ -129,11 +135,12 @@ class Sender:
         skip = resume.sequence - self.first_kept
         return [frame for index, frame in enumerate(self._kept) if index >= skip]
 
-    def _frame(self, type_: FrameType, plaintext: bytes, flags: int = 0) -> bytes:
+    def _frame(self, type_: FrameType, plaintext: bytes, flags: int = 0, size: int = 0) -> bytes:
         if self.state is not SenderState.OPEN:
             raise FrameError(f"{type_.name} after the answer was closed")
         frame = self._seal(type_, plaintext, flags)
         self._kept.append(frame)
+        self._sizes.append(size)
         self._next += 1
         return frame
 

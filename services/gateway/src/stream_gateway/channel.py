@@ -13,11 +13,8 @@ from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
-
 from stream_core import bus
+from stream_core.broker_client import Client, Msg, NatsError
 from stream_core.errors import (
     ConfigError,
     FrameError,
@@ -39,6 +36,7 @@ from stream_gateway.sealed_call import SealedCall
 _log = logging.getLogger(__name__)
 _LAST_EVENTS = 8
 _CREDIT_AGAIN_S = 0.05
+_ASK_AGAIN_S = 0.5
 _MAX_MESSAGE = 960 * 1024
 _RETRY_S = 1.0
 
@@ -238,7 +236,7 @@ class SealedAnswer:
         self._ended = False
         self._closed = False
         self._error: RemoteError | None = None
-        self._heard = self._progress = self._credited = time.monotonic()
+        self._heard = self._proved = self._progress = self._credited = self._asked = time.monotonic()
         self.accepted = asyncio.Event()
         self.head: Head | None = None
         self.content_type = ""
@@ -248,6 +246,8 @@ class SealedAnswer:
         """Take one frame of the worker."""
         event = self.call.receive(frame)
         self._heard = time.monotonic()
+        if event is not None and not isinstance(event, Missing):
+            self._proved = self._heard
         match event:
             case Chunks(chunks, _):
                 self._progress = self._heard
@@ -258,7 +258,7 @@ class SealedAnswer:
                 self.accepted.set()
             case Missing():
                 self._channel.faults.note("missing", "frames were lost, changed or reordered on the way")
-                self._send(self.call.resume())
+                self._resume()
             case Head():
                 self.head = event
                 self.content_type = event.content_type
@@ -270,9 +270,18 @@ class SealedAnswer:
             case Failure():
                 self.fail(_error_of(event))
             case None:
-                # A worker that sends again has not heard from us: its path was broken, and so was ours to it.
-                if self._heard - self._credited > _CREDIT_AGAIN_S and not self._closed:
-                    self._send_credit()
+                self._nothing_new(frame)
+
+    def _nothing_new(self, frame: Frame) -> None:
+        """Answer a frame that was known already, or came after a gap that was reported."""
+        if self._closed:
+            return
+        # A worker that sends again has not heard from us: its path was broken, and so was ours to it.
+        if self._heard - self._credited > _CREDIT_AGAIN_S:
+            self._send_credit()
+        # The gap is still there: the RESUME, or what it brought, was lost too.
+        if frame.sequence > self.call.receiver.next_sequence and self._heard - self._asked > _ASK_AGAIN_S:
+            self._resume()
 
     def fail(self, error: RemoteError) -> None:
         """The answer will not be completed."""
@@ -321,12 +330,15 @@ class SealedAnswer:
 
     def ask_again(self) -> None:
         """Ask for what may have been lost; after the broker was away, say."""
-        self._send(self.call.resume())
+        self._resume()
         self._send_credit()
 
     def tick(self, now: float) -> None:
-        """Look at the clock."""
-        patience, silent = self._channel.patience, now - self._heard
+        """Look at the clock.
+
+        Only frames that opened, in their order, are a sign of the worker: anybody on the way can repeat an old one.
+        """
+        patience, silent = self._channel.patience, now - self._proved
         if silent > patience.lost_after:
             self.fail(StreamBroken(f"no sign of the worker for {patience.lost_after:g} s"))
         elif now - self._progress > self._idle_timeout_s and not self._chunks:
@@ -335,6 +347,10 @@ class SealedAnswer:
             self.ask_again()
         elif now - self._credited > patience.credit_every:
             self._send_credit()
+
+    def _resume(self) -> None:
+        self._asked = time.monotonic()
+        self._send(self.call.resume())
 
     def _send_credit(self) -> None:
         self._credited = time.monotonic()

@@ -13,10 +13,6 @@ from collections import deque
 from collections.abc import Coroutine
 from functools import partial
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-from nats.errors import Error as NatsError
 from picows import (
     WSCloseCode,
     WSFrame,
@@ -29,6 +25,7 @@ from picows import (
 )
 
 from stream_core import health
+from stream_core.broker_client import Client, Msg, NatsError, Subscription
 from stream_core.ids import new_id, to_hex
 from stream_core.telemetry import Once
 from stream_core.tickets import verify
