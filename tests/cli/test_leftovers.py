@@ -9,6 +9,7 @@ import pytest
 
 from stream_cli import leftovers
 from stream_cli.home import open_home
+from stream_core import processes
 
 SLEEP = "import signal\nprint('up', flush=True)\nsignal.pause()"
 STUBBORN = (
@@ -91,7 +92,7 @@ def test_leftovers_are_ended_and_their_ready_files_removed(home, program, monkey
 def test_both_ways_to_tell_a_process_apart_agree_on_life_and_death(program):
     """Where there is no /proc, `ps` tells the start time; it too is empty for what has ended."""
     process = program(SLEEP)
-    assert leftovers._identity_by_ps(process.pid) == leftovers._identity_by_ps(process.pid) != ""
+    assert processes._identity_by_ps(process.pid) == processes._identity_by_ps(process.pid) != ""
     process.kill()
     process.wait()
-    assert leftovers._identity_by_ps(process.pid) == ""
+    assert processes._identity_by_ps(process.pid) == ""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stream_cli.effective import EngineFacts, Machine, complete
-from stream_cli.readiness import dialled, our_tiers, states
+from stream_cli.readiness import dialled, is_loopback, our_tiers, states
 from stream_core.deployment import parse
 
 EMBEDDED = "http://127.0.0.1:20001/v1"
@@ -76,3 +76,15 @@ def test_another_answer_lists_nothing(body):
 def test_which_address_clients_dial(host, expected):
     """Wildcards are listened on, never dialled; IPv6 stands in brackets."""
     assert dialled(host) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        *((host, True) for host in ("127.0.0.1", "127.3.2.1", "::1", "localhost")),
+        *((host, False) for host in ("0.0.0.0", "::", "192.0.2.1", "example.org", "")),
+    ],
+)
+def test_which_addresses_others_can_not_reach(host, expected):
+    """Only loopback is private; wildcards and names are not."""
+    assert is_loopback(host) is expected

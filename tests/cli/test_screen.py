@@ -21,7 +21,7 @@ BASE = "http://127.0.0.1:8080/v1"
 KEY = "sk-stream-" + "k" * 43
 
 
-def screen(*, server=None, cloud=False, variable="", base_url=BASE, engine=DEMO):
+def screen(*, server=None, cloud=False, variable="", base_url=BASE, engine=DEMO, exposed=False):
     environ = {"OPENAI_API_KEY": "sk-abc"} if cloud else {}
     machine = Machine("/venv/python", environ, "http://127.0.0.1:1/v1", Path("/key"), cloud, server, engine)
     result = Result(
@@ -32,6 +32,7 @@ def screen(*, server=None, cloud=False, variable="", base_url=BASE, engine=DEMO)
         local=f"{server.title}, found at {server.base_url}" if server else "embedded engine",
         started=("nats", "judge"),
         cloud_variable=variable,
+        exposed=exposed,
     )
     out = io.StringIO()
     show(Console(file=out, highlight=False, width=80), result)
@@ -76,6 +77,12 @@ def test_a_cloud_tier_is_shown_with_its_address():
     text = screen(cloud=True)
     assert "cloud   gpt-5-mini" in text
     assert "https://api.openai.com/v1" in text
+
+
+def test_a_gateway_that_others_can_reach_is_warned_about():
+    """--host 0.0.0.0: keys travel in plain HTTP, and the screen says so; on loopback it does not."""
+    assert "keys and questions can be\n  read on the way" in screen(exposed=True)
+    assert "read on the way" not in screen()
 
 
 def test_without_a_gateway_there_is_nothing_to_paste():

@@ -112,14 +112,30 @@ def test_a_program_with_a_wrong_setting_ends_all(tmp_path, stream_up):
     assert len(error.splitlines()) == 1
 
 
-def test_a_start_that_takes_too_long_is_given_up(tmp_path, stream_up, gone):
-    """--wait: the error says what was waited for, and nothing is left running."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        env = {"STREAM_RELAY__NATS__URL": f"nats://127.0.0.1:{silent.getsockname()[1]}"}
-        console = stream_up("--home", tmp_path / "home", "--only", "relay", "--wait", "1.5", env=env)
-        code, out, error = console.end()
+def test_a_start_that_takes_too_long_is_given_up(tmp_path, stream_up):
+    """--wait: the error says what was waited for, and nothing is left running. The judge is one that is never ready."""
+    package = tmp_path / "path" / "stream_judge"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import signal; signal.pause()")
+    env = {"PYTHONPATH": str(package.parent)}
+    code, out, error = stream_up("--home", tmp_path / "home", "--only", "judge", "--wait", "1", env=env).end()
     assert (code, out) == (1, "")
-    assert error == "stream: not ready within 1.5 s: waiting for relay\n"
+    assert error == "stream: not ready within 1 s: waiting for judge\n"
+
+
+def test_a_changed_file_reaches_the_services(tmp_path, stream_up):
+    """./stream.yaml is followed: a right change is written for the services, a wrong one is told and left out."""
+    home, file = Home(tmp_path / "home"), tmp_path / "stream.yaml"
+    file.write_text("policy: {good_enough: 0.5}\n")
+    console = stream_up("--home", home.root, "--only", "nats")
+    console.read_until("ready in")
+    file.write_text("policy: {good_enough: 5}\n")
+    console.read_until("the last good one stays in force")
+    file.write_text("policy: {good_enough: 0.9}\n")
+    console.read_until("takes it over")
+    assert yaml.safe_load(home.deployment.read_text())["policy"] == {"good_enough": 0.9}
+    assert console.end(signal.SIGINT)[0] == 0
 
 
 def test_an_existing_broker_wins(tmp_path, stream_up):
@@ -145,8 +161,20 @@ def test_a_remembered_model_that_is_wrong_is_put_right(tmp_path, stream_up):
     assert json.loads(home.engine_facts.read_text())["model"] == "stream-demo"
 
 
+def test_a_killed_supervisor_takes_its_programs_along(tmp_path, stream_up, gone):
+    """After kill -9 the kernel tells the programs, they end by themselves, and the state folder can be used again."""
+    console = stream_up("--home", tmp_path / "home", *FEW)
+    console.read_until("ready in")
+    pids = family(console)
+    assert console.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    assert all(map(gone, pids))
+    again = stream_up("--home", tmp_path / "home", "--only", "nats")
+    again.read_until("ready in")
+    assert again.end(signal.SIGINT)[0] == 0
+
+
 def test_the_whole_road(tmp_path, stream_process, stream_up, gone):
-    """All programs, one worker: questions to each tier are answered; after kill -9 nothing runs and a start works."""
+    """All programs, one worker: each tier answers; of a killed start nothing is left once the next one is up."""
     home = Home(tmp_path / "home")
     env = {"HF_HUB_CACHE": str(tmp_path)}
     console = stream_up("--home", home.root, "--port", "0", "--model", "demo", env=env)
@@ -166,7 +194,7 @@ def test_the_whole_road(tmp_path, stream_process, stream_up, gone):
     secrets = [path.read_text().strip() for path in (home.root / "secrets").iterdir()]
     assert not [secret for secret in secrets for line in arguments if secret in line]
     assert console.end(signal.SIGKILL)[0] == -signal.SIGKILL
-    assert all(map(gone, pids))
     again = stream_up("--home", home.root, "--only", "nats")
     again.read_until("ready in")
+    assert all(map(gone, pids))
     assert again.end(signal.SIGINT)[0] == 0

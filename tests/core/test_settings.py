@@ -55,6 +55,7 @@ def test_wrong_setting_names_its_variable(monkeypatch, name, value, complaint):
         ("tiers:\n  - name: local\n", "tier 'local' of kind http needs a base_url"),
         ("policy:\n  good_enough: 2\n", "f.yaml:2: policy.good_enough: Input should be less than or equal to 1"),
         ("policy:\n  default_class: secret\n", "policy.default_class 'secret' is not among"),
+        ("judge: 3\n", "f.yaml:1: judge: a mapping is wanted, not int"),
         ("nonsense: 1\n", "f.yaml:1: nonsense: Extra inputs"),
     ],
 )

@@ -1,6 +1,5 @@
 """The `stream` command. Each command imports what it needs when it runs, so that `stream --help` is quick."""
 
-import os
 import sys
 import time
 from collections.abc import Iterator

@@ -20,15 +20,20 @@ OLDEST: Final = (2, 14)
 """Older servers have open authentication bypasses."""
 _MAX_PAYLOAD: Final = 1024 * 1024
 _PROBE_TIMEOUT_S: Final = 2.0
+_LEASE_BUCKET: Final = (
+    "$KV.stream-leases.>",
+    *(f"$JS.API.STREAM.{verb}.KV_stream-leases" for verb in ("INFO", "CREATE", "MSG.GET")),
+)
+"""What hpc_dispatch does with its bucket: find or make it, read, and write with compare-and-set."""
 _PUBLISH: Final = {
     "gateway": [subjects.ALL_LEASES_IN],
     "relay": [subjects.ALL_GATEWAYS, subjects.ALL_LEASES_OUT],
-    "hpc_dispatch": [subjects.ALL_LEASES_IN],
+    "hpc_dispatch": [subjects.ALL_LEASES_IN, *_LEASE_BUCKET],
 }
 _SUBSCRIBE: Final = {
     "gateway": [subjects.ALL_GATEWAYS],
     "relay": [subjects.ALL_LEASES_IN],
-    "hpc_dispatch": [subjects.ALL_LEASES_OUT],
+    "hpc_dispatch": [subjects.ALL_LEASES_OUT, "_INBOX.hpc_dispatch.>"],
 }
 
 

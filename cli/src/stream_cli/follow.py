@@ -1,7 +1,7 @@
-"""The user's file while everything runs: a change reaches the services' copy, a wrong one is told and left out."""
+"""The user's file: read at the start, followed while everything runs, so that a change reaches the services' copy."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +10,20 @@ from stream_core.errors import ConfigError
 
 _INTERVAL_S: Final = 1.0
 
-Parsed = tuple[Deployment, dict[str, dict[str, Any]]]
+Parsed = tuple[Deployment, Mapping[str, Mapping[str, Any]]]
+
+
+def parse_config(text: str, source: str) -> Parsed:
+    """Read a deployment file: the deployment, and the services' own sections by name.
+
+    Raises:
+        ConfigError: it is wrong; the message names file, line and field.
+    """
+    deployment, sections = parse(text, source=source)
+    for name, section in sections.items():
+        if not isinstance(section, dict):
+            raise ConfigError(f"{source}: {name}: a mapping of the service's settings is wanted, not {section!r:.40}")
+    return deployment, sections
 
 
 async def follow(
@@ -33,14 +46,14 @@ async def follow(
     while True:
         await asyncio.sleep(interval_s)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8")  # noqa: ASYNC240  (small and local)
         except (OSError, UnicodeDecodeError):
             continue
         if text == seen:
             continue
         seen = text
         try:
-            take(parse(text, source=str(path)))
+            take(parse_config(text, str(path)))
         except ConfigError as error:
             say(f"{path} has changed and is wrong; the last good one stays in force\n{error.message}")
         else:

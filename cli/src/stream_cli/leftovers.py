@@ -4,38 +4,16 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from stream_cli.home import Home, write_private
+from stream_core.processes import identity
 
 _GRACE_S: Final = 3.0
 _POLL_S: Final = 0.05
-_START_FIELD: Final = 19  # of /proc/<pid>/stat, counted after the command's name: starttime, field 22 of proc(5)
-
-
-def identity(pid: int) -> str:
-    """Name a process so that a later one with the same id is told apart; empty when it does not live."""
-    return _identity_by_proc(pid) if Path("/proc/self/stat").exists() else _identity_by_ps(pid)
-
-
-def _identity_by_proc(pid: int) -> str:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-    return "" if fields[0] == "Z" else f"{boot}:{fields[_START_FIELD]}"
-
-
-def _identity_by_ps(pid: int) -> str:
-    command = ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return "" if told.startswith("Z") else told.partition(" ")[2].strip()
 
 
 @dataclass(frozen=True)
@@ -57,8 +35,7 @@ class Record:
 
     def program_alive(self, name: str) -> bool:
         """Whether one of its programs lives."""
-        pid, told = self.programs[name]
-        return bool(told) and identity(pid) == told
+        return _alive(self.programs[name])
 
 
 def write(home: Home, *, host: str, port: int, programs: Mapping[str, int]) -> None:
@@ -86,15 +63,30 @@ def sweep(home: Home) -> list[str]:
         The names of the programs that were ended.
     """
     record = read(home)
-    found = [name for name in record.programs if record.program_alive(name)] if record else []
-    if record is not None and found:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for name in filter(record.program_alive, found):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(record.programs[name][0], number)
-            deadline = time.monotonic() + _GRACE_S
-            while any(map(record.program_alive, found)) and time.monotonic() < deadline:
-                time.sleep(_POLL_S)
-    for path in home.run.glob("*.json"):
+    left = {**(record.programs if record else {}), **_workers(home)}
+    left = {name: process for name, process in left.items() if _alive(process)}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid, _ in filter(_alive, left.values()):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, number)
+        deadline = time.monotonic() + _GRACE_S
+        while any(map(_alive, left.values())) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+    for path in (*home.run.glob("*.json"), *home.workers.glob("*.pid")):
         path.unlink(missing_ok=True)
+    return list(left)
+
+
+def _alive(process: tuple[int, str]) -> bool:
+    pid, told = process
+    return bool(told) and identity(pid) == told
+
+
+def _workers(home: Home) -> dict[str, tuple[int, str]]:
+    """Read what hpc_dispatch wrote down beside the logs of its workers: "<process id> <identity>" each."""
+    found = {}
+    for path in home.workers.glob("*.pid"):
+        with contextlib.suppress(OSError, ValueError):
+            pid, _, told = path.read_text(encoding="utf-8").strip().partition(" ")
+            found[f"worker {path.stem[:8]}"] = (int(pid), told)
     return found

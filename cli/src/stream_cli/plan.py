@@ -275,7 +275,11 @@ def _hpc_dispatch(ground: Ground, wishes: Wishes, _deployment: Deployment) -> di
         "STREAM_HPC_DISPATCH__LISTEN": _listen(ground, "hpc_dispatch"),
         "STREAM_HPC_DISPATCH__TICKET_PRIVATE_KEY_FILE": str(ground.home.secret("ticket.key")),
         "STREAM_HPC_DISPATCH__STATE_DIR": str(ground.home.logs),
+        # Nothing outlives `stream up`: were hpc_dispatch killed, all would be stopped.
+        "STREAM_HPC_DISPATCH__KEEP_WORKERS": "false",
     }
+    if "nats" in wishes.only:  # another's broker need not let us have a bucket
+        env["STREAM_HPC_DISPATCH__LEASE_KEY_FILE"] = str(ground.home.secret("lease.key"))
     if "relay" in wishes.only:
         env["STREAM_HPC_DISPATCH__RELAYS"] = f'["ws://127.0.0.1:{_relay_port(ground)}"]'
     return env

@@ -3,19 +3,20 @@
 import os
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
 from stream_cli import broker, effective
 from stream_cli.effective import Machine
+from stream_cli.follow import parse_config
 from stream_cli.home import Home, fill, rotate_logs, write_private
 from stream_cli.keys import owner_key
 from stream_cli.plan import PORTED, PROGRAMS, Ground, Wishes, chosen
 from stream_cli.ports import free_ports, require_free
-from stream_core.deployment import Deployment, parse
+from stream_core.deployment import Deployment
 from stream_core.errors import ConfigError
 
 _DEFAULT_PORT: Final = 8080
@@ -37,6 +38,16 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Config:
+    """The user's deployment file; without one, `Deployment()` and no sections."""
+
+    path: Path | None = None
+    text: str = ""
+    given: Deployment = field(default_factory=Deployment)
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Start:
     """All that is known before the first process starts."""
 
@@ -44,13 +55,13 @@ class Start:
     options: Options
     wishes: Wishes
     ground: Ground
-    given: Deployment
+    config: Config
     key: str
     source: str
     """`effective.local_source`."""
 
 
-def read_config(path: Path | None) -> tuple[Deployment, dict[str, dict[str, Any]]]:
+def read_config(path: Path | None) -> Config:
     """Read the user's file: the one named, else `stream.yaml` of the current folder, else none.
 
     Raises:
@@ -58,13 +69,14 @@ def read_config(path: Path | None) -> tuple[Deployment, dict[str, dict[str, Any]
     """
     found = path or Path("stream.yaml")
     try:
-        return parse(found.read_text(encoding="utf-8"), source=str(found))
+        text = found.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         if path is None:
-            return Deployment(), {}
+            return Config()
         raise ConfigError(f"there is no file {path}", param="--config") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"can't read {found}: {error}", param="--config") from error
+    return Config(found, text, *parse_config(text, str(found)))
 
 
 def prepare(home: Home, options: Options) -> Start:
@@ -74,7 +86,8 @@ def prepare(home: Home, options: Options) -> Start:
         ConfigError: something is wrong or missing; nothing has been started.
     """
     environ = dict(os.environ)
-    given, sections = read_config(options.config)
+    config = read_config(options.config)
+    given, sections = config.given, config.sections
     broker_url = environ.get("NATS_URL", "").strip()
     wishes = Wishes(
         host=options.host
@@ -108,7 +121,7 @@ def prepare(home: Home, options: Options) -> Start:
         nats_given=told,
     )
     key = owner_key(home, now=time.time())
-    return Start(home, options, wishes, ground, given, key, effective.local_source(given))
+    return Start(home, options, wishes, ground, config, key, effective.local_source(given))
 
 
 def _port(option: int | None, variable: str | None, section: Any) -> int:

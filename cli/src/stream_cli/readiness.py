@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import ipaddress
 import json
 from collections.abc import Callable
 from typing import Final
@@ -20,6 +21,14 @@ def dialled(host: str) -> str:
     """Turn a listening address into one that clients on this machine can dial."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address that is listened on can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 async def gateway_ready(start: Start, deployment: Deployment, port: int, wait_for: Callable[[str], None]) -> None:

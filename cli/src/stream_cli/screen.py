@@ -83,6 +83,9 @@ def show(console: Console, result: Result) -> None:
         line(f"  API key   {result.key}")
     else:
         line(f"  Started   {', '.join(result.started) or 'nothing'}")
+    if result.exposed:
+        line("  Other machines can reach it, and it speaks plain HTTP: keys and questions can be", "bold yellow")
+        line("  read on the way. Put a proxy with TLS before it, or leave out --host.", "bold yellow")
     line("")
     heading('Tiers, cheapest first ("auto" chooses among them)')
     for tier in result.deployment.tiers:

@@ -41,6 +41,10 @@ class Terminal:
         show(Console(highlight=False), result)
         print(f"ready in {time.monotonic() - self._begun:.1f} s", flush=True)
 
+    def say(self, line: str) -> None:
+        """Print what has happened since."""
+        print(line, flush=True)
+
     def stopping(self) -> None:
         """Say that the end has begun."""
         print("\nstopping; a second Ctrl-C does not wait", flush=True)

@@ -13,7 +13,7 @@ import datetime
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -21,11 +21,12 @@ import yaml
 
 from stream_cli import effective, engines, leftovers
 from stream_cli.effective import EngineFacts, LocalServer, Machine
+from stream_cli.follow import Parsed, follow
 from stream_cli.home import Home, certify, locked, open_home, write_private
 from stream_cli.plan import START_ORDER, STOP_ORDER, engine, engine_url, nats, services
 from stream_cli.prepare import Options, Start, prepare
 from stream_cli.processes import Supervisor
-from stream_cli.readiness import dialled, gateway_ready
+from stream_cli.readiness import dialled, gateway_ready, is_loopback
 from stream_cli.terminal import Terminal
 from stream_core.deployment import Deployment
 from stream_core.errors import ConfigError
@@ -46,6 +47,8 @@ class Result:
     started: tuple[str, ...]
     cloud_variable: str
     """The variable with a provider's key, when the cloud tier is off; else empty."""
+    exposed: bool = False
+    """Whether other machines can reach the gateway."""
 
 
 def up(options: Options, terminal: Terminal) -> None:
@@ -127,16 +130,23 @@ async def _bring_up(start: Start, supervisor: Supervisor, terminal: Terminal) ->
 
     try:
         async with asyncio.timeout(start.options.wait_s):
-            result = await _start_all(start, supervisor, wait_for)
+            result, machine = await _start_all(start, supervisor, wait_for)
     except TimeoutError as error:
         raise ConfigError(f"not ready within {start.options.wait_s:g} s: waiting for {reason[0]}") from error
     finally:
         terminal.waiting("")
     terminal.show(result)
-    await asyncio.Event().wait()
+    if start.config.path is None:
+        await asyncio.Event().wait()
+        return
+
+    def take(parsed: Parsed) -> None:
+        _write_deployment(start, machine, parsed)
+
+    await follow(start.config.path, start.config.text, take, terminal.say)
 
 
-async def _start_all(start: Start, supervisor: Supervisor, wait_for: Callable[[str], None]) -> Result:
+async def _start_all(start: Start, supervisor: Supervisor, wait_for: Callable[[str], None]) -> tuple[Result, Machine]:
     wishes, ground, home = start.wishes, start.ground, start.home
     if "nats" in wishes.only:
         await supervisor.start(nats(ground))
@@ -149,17 +159,26 @@ async def _start_all(start: Start, supervisor: Supervisor, wait_for: Callable[[s
     if embedded and facts is None:
         wait_for("the engine to load its model")
         facts = await _announced(supervisor)
-    if not embedded and "hpc_dispatch" in wishes.only and effective.starts_workers(start.given):
+    if not embedded and "hpc_dispatch" in wishes.only and effective.starts_workers(start.config.given):
         facts = await asyncio.to_thread(engines.list_facts, ground.python, ground.environ, home.root, wishes.model)
+    machine = Machine(
+        python=ground.python,
+        environ=ground.environ,
+        engine_url=engine_url(ground),
+        engine_key=home.secret("engine.key"),
+        cloud=start.options.cloud,
+        server=server,
+        engine=facts,
+    )
     wait_for("the services to load")
-    deployment = await _start_services(start, supervisor, server, facts, embedded=embedded)
+    deployment = await _start_services(start, supervisor, machine, embedded=embedded)
     if embedded:
         wait_for("the engine to load its model")
         announced = await _announced(supervisor)
         _remember(start, announced)
         if announced != facts:
-            facts = announced
-            deployment = await _start_services(start, supervisor, server, facts, embedded=embedded)
+            machine = replace(machine, engine=announced)
+            deployment = await _start_services(start, supervisor, machine, embedded=embedded)
     for name in supervisor.running:
         wait_for(name)
         await supervisor.wait_ready(name)
@@ -168,16 +187,24 @@ async def _start_all(start: Start, supervisor: Supervisor, wait_for: Callable[[s
     leftovers.write(home, host=wishes.host, port=port, programs=pids)
     if port:
         await gateway_ready(start, deployment, port, wait_for)
+    return _result(start, machine, deployment, port, tuple(supervisor.running), embedded=embedded), machine
+
+
+def _result(
+    start: Start, machine: Machine, deployment: Deployment, port: int, started: tuple[str, ...], *, embedded: bool
+) -> Result:
     off = all(tier.name != "cloud" or not tier.enabled for tier in deployment.tiers)
-    provider = effective.cloud_provider(ground.environ) if off else None
+    provider = effective.cloud_provider(machine.environ) if off else None
+    host = dialled(start.wishes.host)
     return Result(
-        home=home,
-        base_url=f"http://{dialled(wishes.host)}:{port}/v1" if port else "",
+        home=start.home,
+        base_url=f"http://{host}:{port}/v1" if port else "",
         key=start.key,
         deployment=deployment,
-        local=_local_words(start, server, facts if embedded else None),
-        started=tuple(supervisor.running),
+        local=_local_words(start, machine.server, machine.engine if embedded else None),
+        started=started,
         cloud_variable=provider.key_variable if provider else "",
+        exposed=bool(port) and not is_loopback(start.wishes.host),
     )
 
 
@@ -191,37 +218,28 @@ async def _announced(supervisor: Supervisor) -> EngineFacts:
     return engines.facts_from(await supervisor.wait_ready("engine"))
 
 
-async def _start_services(
-    start: Start,
-    supervisor: Supervisor,
-    server: LocalServer | None,
-    facts: EngineFacts | None,
-    *,
-    embedded: bool,
-) -> Deployment:
+async def _start_services(start: Start, supervisor: Supervisor, machine: Machine, *, embedded: bool) -> Deployment:
     """Write the effective deployment and start the services on it, stopping those of an earlier one.
 
     The embedded engine starts among them, unless it runs already.
     """
     ground = start.ground
-    machine = Machine(
-        python=ground.python,
-        environ=ground.environ,
-        engine_url=engine_url(ground),
-        engine_key=start.home.secret("engine.key"),
-        cloud=start.options.cloud,
-        server=server,
-        engine=facts,
-    )
-    deployment = effective.complete(start.given, machine)
+    deployment = _write_deployment(start, machine, (start.config.given, start.config.sections))
     specs = services(ground, start.wishes, deployment)
     await supervisor.stop_programs([spec.name for spec in specs])
-    text = yaml.safe_dump(effective.without_defaults(deployment, ground.sections), sort_keys=False, allow_unicode=True)
-    write_private(start.home.deployment, text.encode())
     if embedded and "engine" not in supervisor.running:
         specs.append(engine(ground, start.wishes))
     specs.sort(key=lambda spec: START_ORDER.index(spec.name))
     await supervisor.start_in_turn(specs, at_once=max(2, _processors()), head_start_s=_HEAD_START_S)
+    return deployment
+
+
+def _write_deployment(start: Start, machine: Machine, parsed: Parsed) -> Deployment:
+    """Complete a deployment and write it for the services."""
+    given, sections = parsed
+    deployment = effective.complete(given, machine)
+    text = yaml.safe_dump(effective.without_defaults(deployment, sections), sort_keys=False, allow_unicode=True)
+    write_private(start.home.deployment, text.encode())
     return deployment
 
 

@@ -13,6 +13,7 @@ from stream_core.telemetry import Once
 
 _log = logging.getLogger(__name__)
 _FIRST_CONNECT_S = 10.0
+_LAST_FLUSH_S = 1.0
 
 OnReconnect = Callable[[], Awaitable[None]]
 
@@ -48,6 +49,7 @@ async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnec
             return await connect_client(
                 settings.url.split(","),
                 name=name,
+                inbox_prefix=f"_INBOX.{name}",  # so that a broker can give each program its own answers only
                 user=settings.user or None,
                 password=password,
                 tls=context,
@@ -65,3 +67,13 @@ async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnec
         raise ConfigError(
             f"no broker at {settings.url} within {_FIRST_CONNECT_S:g} s ({seen})", param="nats.url"
         ) from error
+
+
+async def close(client: Client) -> None:
+    """Send what is queued and disconnect; a broker that is away or slow does not hold the program up."""
+    try:
+        async with asyncio.timeout(_LAST_FLUSH_S):
+            await client.flush()
+    except (TimeoutError, OSError, NatsError) as error:
+        _log.info("left the broker without a last flush: %s", type(error).__name__)
+    await client.close()

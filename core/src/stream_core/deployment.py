@@ -81,6 +81,8 @@ class PoolConfig(_Section):
     engine_start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
     min_ready: Annotated[int, Field(ge=0)] = 1
     max_workers: Annotated[int, Field(ge=1)] = 1
+    renewal_surge: Annotated[int, Field(ge=0)] = 1
+    """Workers above `max_workers` while a successor takes over before a lease's end; 0 where there is no room."""
     walltime_s: Annotated[float, Field(ge=10)] = 86_400.0
     max_requests: Annotated[int, Field(ge=1)] = 256
     """Requests one worker runs at once; the engine queues beyond its own slots."""
@@ -162,6 +164,10 @@ def parse(text: str, *, source: str = "stream.yaml") -> tuple[Deployment, dict[s
     if not isinstance(data, dict):
         raise ConfigError(f"{source}:1: a mapping is wanted at the top, not {type(data).__name__}")
     sections = {name: data.pop(name) or {} for name in SERVICE_SECTIONS if name in data}
+    for name, section in sections.items():
+        if not isinstance(section, dict):
+            line = _line(root, (name,))
+            raise ConfigError(f"{source}:{line}: {name}: a mapping is wanted, not {type(section).__name__}")
     try:
         return Deployment.model_validate(data), sections
     except ValidationError as error:

@@ -50,11 +50,14 @@ def run(name: str, main: Main) -> None:
 
 def _die_with_parent() -> None:
     """Ask Linux for SIGTERM when the parent dies, where the parent wants that: a killed one leaves nobody."""
-    if os.environ.get(DIE_WITH_PARENT) and sys.platform == "linux":
-        parent = int(os.environ.get(PARENT_PID) or os.getppid())
+    # Taken out of the environment: they are about this process, not about those that it starts.
+    wanted, known = os.environ.pop(DIE_WITH_PARENT, ""), os.environ.pop(PARENT_PID, "")
+    if wanted and sys.platform == "linux":
+        parent = int(known or os.getppid())
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
-            sys.exit(1)  # it died before we asked
+            sys.stderr.write("the parent died before this process was ready\n")
+            sys.exit(1)
 
 
 def _runner() -> Callable[[Coroutine[Any, Any, int]], int]:

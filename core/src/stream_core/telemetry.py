@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from typing import Final
 
+_DETAIL_CHARACTERS: Final = 300
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -68,3 +69,21 @@ class Once:
         if now - self._last.get(kind, float("-inf")) >= self._interval_s:
             self._last[kind] = now
             self._logger.warning("%s: %s", kind, detail, extra={"kind": kind, "count": self.counts[kind]})
+
+
+class OnceHandler(logging.Handler):
+    """Takes what a library logs about a peer's faults into a `Once`: a flood of them is one line, too.
+
+    Args:
+        faults: counts them.
+        kind: under this name.
+    """
+
+    def __init__(self, faults: Once, kind: str) -> None:
+        super().__init__(logging.WARNING)
+        self._faults = faults
+        self._kind = kind
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count one record; its text is cut, since a peer may have written part of it."""
+        self._faults.note(self._kind, record.getMessage()[:_DETAIL_CHARACTERS])

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import datetime
 import json
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class Road:
     api_key: str
     brokers: list[Broker]
     stack: contextlib.ExitStack
+    env: Mapping[str, str] = field(default_factory=dict)
     gates: list[Recorder] = field(default_factory=list)
     """In front of each relay, where asked for: the network between it and the workers."""
     broker_gates: list[Recorder] = field(default_factory=list)
@@ -76,6 +78,11 @@ class Road:
         ]
         return sorted(found, key=lambda process: process.info["create_time"])
 
+    def end_workers(self) -> None:
+        """End what a killed dispatch left to itself."""
+        for worker in self.workers():
+            worker.kill()
+
     def relay_in_use(self) -> int:
         """Index of the relay that the first worker is connected to."""
         ends = {
@@ -104,7 +111,15 @@ class Road:
 
 @contextlib.contextmanager
 def run_road(
-    folder: Path, *, relays: int = 1, workers: int = 1, judge: bool = False, gates: bool = False, brokers: int = 1
+    folder: Path,
+    *,
+    relays: int = 1,
+    workers: int = 1,
+    judge: bool = False,
+    gates: bool = False,
+    brokers: int = 1,
+    pool: Mapping[str, Any] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Road]:
     """Start brokers, engine, relays, hpc_dispatch with its workers, and gateway, until the block ends.
 
@@ -115,11 +130,14 @@ def run_road(
         judge: also start judge and summarizer, and a local tier on the same engine, so that `auto` has a choice.
         gates: put a network that can be cut between workers and each relay, and before the broker.
         brokers: 1, or the nodes of a cluster.
+        pool: fields of the workers' pool that differ.
+        env: variables of all services, and of the workers.
     """
     ensure_certificates(folder / "tls", list(_SERVICES), now=datetime.datetime.now(datetime.UTC))
     private_pem, public_pem = tickets.new_signing_key()
     write_private(folder / "ticket.key", private_pem.encode())
     write_private(folder / "ticket.pub", public_pem.encode())
+    write_private(folder / "lease.key", secrets.token_hex(32).encode())
     key, record = new_key("road", now=time.time())
     write_private(folder / "keys.json", dump_keys(KeyFile([record])))
     with contextlib.ExitStack() as stack:
@@ -128,8 +146,9 @@ def run_road(
             node.start()
             stack.callback(node.stop)
         engine_url = stack.enter_context(scripted_engine())
-        (folder / "stream.yaml").write_text(yaml.safe_dump(_deployment(engine_url, workers, local=judge)))
-        road = Road(folder, engine_url, key, nodes, stack)
+        (folder / "stream.yaml").write_text(yaml.safe_dump(_deployment(engine_url, workers, pool or {}, local=judge)))
+        road = Road(folder, engine_url, key, nodes, stack, env or {})
+        stack.callback(road.end_workers)
         if gates:
             ports = [int(node.url.rpartition(":")[2]) for node in nodes]
             road.broker_gates = [stack.enter_context(record_tcp("127.0.0.1", port, keep=False)) for port in ports]
@@ -141,8 +160,6 @@ def run_road(
         for name in _SERVICES if judge else _SERVICES[2:]:
             road.start_service(name)
         yield road
-    for worker in road.workers():
-        worker.kill()  # a killed dispatch leaves its workers to themselves
 
 
 def _brokers(folder: Path, count: int) -> list[Broker]:
@@ -206,7 +223,7 @@ def _relay(road: Road, port: int) -> dict[str, str]:
 
 
 def _service(road: Road, name: str, port: int) -> dict[str, str]:
-    common = {"STREAM_CONFIG": str(road.folder / "stream.yaml"), **_tls(road, name)}
+    common = {"STREAM_CONFIG": str(road.folder / "stream.yaml"), **_tls(road, name), **road.env}
     if name != "gateway":
         common[f"STREAM_{name.upper()}__LISTEN"] = f"127.0.0.1:{port}"
     targets = {other: f"127.0.0.1:{program.ready['port']}" for other, program in road.services.items()}
@@ -220,6 +237,7 @@ def _service(road: Road, name: str, port: int) -> dict[str, str]:
                 "STREAM_HPC_DISPATCH__TICKET_PRIVATE_KEY_FILE": str(road.folder / "ticket.key"),
                 "STREAM_HPC_DISPATCH__RELAYS": json.dumps([f"ws://127.0.0.1:{port}" for port in ports]),
                 "STREAM_HPC_DISPATCH__STATE_DIR": state,
+                "STREAM_HPC_DISPATCH__LEASE_KEY_FILE": str(road.folder / "lease.key"),
             }
         case "gateway":
             return common | {
@@ -233,9 +251,9 @@ def _service(road: Road, name: str, port: int) -> dict[str, str]:
             return common
 
 
-def _deployment(engine_url: str, workers: int, *, local: bool) -> dict[str, Any]:
+def _deployment(engine_url: str, workers: int, changes: Mapping[str, Any], *, local: bool) -> dict[str, Any]:
     model = {"id": MODEL, "context_window": 131_072}
-    pool = {"model": model, "engine_url": engine_url, "min_ready": workers, "max_workers": workers}
+    pool = {"model": model, "engine_url": engine_url, "min_ready": workers, "max_workers": workers, **changes}
     tiers: list[dict[str, Any]] = [{"name": "hpc", "kind": "hpc", "privacy": "restricted"}]
     if local:
         tiers.insert(0, {"name": "local", "privacy": "restricted", "base_url": f"{engine_url}/v1", "models": [model]})

@@ -106,7 +106,7 @@ class Channel:
                 await task
         if self._client is not None:
             await self._flush(self._client)
-            await self._client.drain()
+            await bus.close(self._client)
 
     async def open(
         self, call: SealedCall, frames: list[bytes], *, first_token_timeout_s: float, idle_timeout_s: float

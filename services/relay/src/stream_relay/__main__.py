@@ -12,7 +12,7 @@ from stream_core import bus
 from stream_core.errors import ConfigError
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import read_secret
-from stream_core.telemetry import configure_logs
+from stream_core.telemetry import OnceHandler, configure_logs
 from stream_relay import VERSION
 from stream_relay.bridge import Bridge
 from stream_relay.settings import RelaySettings
@@ -29,6 +29,15 @@ def _tls(settings: RelaySettings) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(settings.tls_certificate, settings.tls_key)
     return context
+
+
+def _quiet_logger(bridge: Bridge) -> logging.Logger:
+    """The library would log each socket that comes and goes, and each fault of a peer with its traceback."""
+    logger = logging.getLogger("picows.relay")
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.handlers[:] = [OnceHandler(bridge.faults, "websocket")]
+    return logger
 
 
 async def serve(stop: asyncio.Event) -> None:
@@ -52,6 +61,7 @@ async def serve(stop: asyncio.Event) -> None:
         auto_ping_idle_timeout=settings.ping_interval_s,
         auto_ping_reply_timeout=settings.ping_interval_s,
         max_frame_size=settings.max_message + _MESSAGE_SLACK,
+        logger_name=_quiet_logger(bridge),
     )
     pump = asyncio.create_task(bridge.pump())
     try:
@@ -64,7 +74,7 @@ async def serve(stop: asyncio.Event) -> None:
         pump.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await pump
-        await client.drain()
+        await bus.close(client)
 
 
 def main() -> None:
