@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint types imports stubs alone protos lock format bench-dataplane chaos clean
+.PHONY: help up test check lint types imports stubs alone protos lock format bench-dataplane bench-wan chaos clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -67,3 +67,6 @@ bench-dataplane: .venv/installed  ## what the sealed road adds: first token, tok
 RUNS ?= 3
 chaos: .venv/installed  ## kill every part while streams run, RUNS times; last line JSON
 	PYTHONPATH=tests $(BIN)/python -m chaos.repeat $(RUNS)
+
+bench-wan: .venv/installed  ## the sealed road across 80 ms, beside loopback; needs root; last line JSON
+	PYTHONPATH=tests $(BIN)/python -P bench/wan.py

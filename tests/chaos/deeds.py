@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -9,11 +10,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import aiohttp
+import psutil
 
 from stream_core.testing.road import Road
 
 STREAMS = 64
-SCRIPT = {"tokens": 160, "interval_ms": 25, "text": " {n}"}
+SCRIPT = {"tokens": 160, "interval_ms": 25, "text": " {n}", "continue": "llama"}
 """Four seconds of numbered tokens: a lost, doubled or swapped one can be seen."""
 MESSAGES = [{"role": "user", "content": "hi"}]
 PATIENCE_S = 60
@@ -79,18 +81,33 @@ async def undisturbed(road: Road, script: dict[str, object]) -> bytes:
         return await response.read()
 
 
-async def under_load(road: Road, deed: Deed, *, streams: int = STREAMS, model: str = "hpc") -> Outcome:
+def text_of(body: bytes) -> bytes:
+    """What a stream says, whatever its chunks are called: its deltas, joined, and whether it ended as it should."""
+    text = []
+    for line in body.split(b"\n"):
+        if line.startswith(b"data: {"):
+            chunk = json.loads(line[6:])
+            text += [choice["delta"].get("content") or "" for choice in chunk.get("choices", ())]
+    return "".join(text).encode() + body[-len(b"data: [DONE]\n\n") :]
+
+
+def verbatim(body: bytes) -> bytes:
+    """The bytes as they are."""
+    return body
+
+
+async def under_load(road: Road, deed: Deed, *, compare: Callable[[bytes], bytes] = verbatim) -> Outcome:
     """Do a deed while streams run, and compare what each client got with the undisturbed answer."""
-    expected = await undisturbed(road, {**SCRIPT, "interval_ms": 0})
-    watches = [Watch() for _ in range(streams)]
+    expected = compare(await undisturbed(road, {**SCRIPT, "interval_ms": 0}))
+    watches = [Watch() for _ in range(STREAMS)]
     async with asyncio.timeout(PATIENCE_S), client(road) as session, asyncio.TaskGroup() as group:
         for seen in watches:
-            group.create_task(watch(road, session, seen, SCRIPT, model))
+            group.create_task(watch(road, session, seen, SCRIPT))
         for seen in watches:
             await seen.began.wait()
         await deed(road)
     longest = sorted(max(seen.pauses, default=0.0) * 1000 for seen in watches)
-    wrong = [seen for seen in watches if seen.body != expected]
+    wrong = [seen for seen in watches if compare(seen.body) != expected]
     return Outcome(
         lost=len(wrong),
         max_pause_ms=round(longest[-1], 1),
@@ -109,6 +126,13 @@ async def kill_relay(road: Road) -> None:
     relay.process.kill()
     await asyncio.to_thread(relay.process.wait)
     await asyncio.to_thread(road.start_relay, relay.ready["port"])
+
+
+async def kill_worker(road: Road) -> None:
+    """`kill -9` of one of the workers in mid-answer."""
+    worker = road.workers()[0]
+    worker.kill()
+    await asyncio.to_thread(psutil.wait_procs, [worker], 5)
 
 
 async def drain_relay(road: Road) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from chaos import deeds
@@ -23,7 +24,13 @@ ROWS: dict[str, deeds.Deed] = {
     "judge_killed": deeds.kill_service("judge"),
     "summarizer_killed": deeds.kill_service("summarizer"),
     "dispatch_killed": deeds.kill_service("hpc_dispatch"),
+    "worker_killed": deeds.kill_worker,
 }
+
+
+def _comparison(name: str) -> Callable[[bytes], bytes]:
+    # A continued answer's chunks are not the same bytes, its text is.
+    return deeds.text_of if name == "worker_killed" else deeds.verbatim
 
 
 async def repeat(runs: int) -> dict[str, dict[str, float]]:
@@ -31,14 +38,14 @@ async def repeat(runs: int) -> dict[str, dict[str, float]]:
     rows: dict[str, dict[str, float]] = {}
     with (
         tempfile.TemporaryDirectory(prefix="stream-chaos-") as folder,
-        run_road(Path(folder), relays=2, judge=True, gates=True) as road,
+        run_road(Path(folder), relays=2, workers=2, judge=True, gates=True) as road,
     ):
         print(f"{deeds.STREAMS} streams; pauses in ms, the longest and the p99 over the streams of the worst run")
         for name, deed in ROWS.items():
             outcomes = []
             for _ in range(runs):
-                await wait_hot(road)
-                outcomes.append(await deeds.under_load(road, deed))
+                await wait_hot(road, workers=2)
+                outcomes.append(await deeds.under_load(road, deed, compare=_comparison(name)))
             lost = sum(outcome.lost for outcome in outcomes)
             longest = max(outcome.max_pause_ms for outcome in outcomes)
             p99 = max(outcome.p99_pause_ms for outcome in outcomes)

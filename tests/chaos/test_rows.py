@@ -16,9 +16,9 @@ pytestmark = pytest.mark.process
 
 @pytest.fixture(scope="module")
 def road(tmp_path_factory) -> Iterator[Road]:
-    """Two relays behind a network that can be cut, one worker, judge and summarizer."""
-    with run_road(tmp_path_factory.mktemp("road"), relays=2, judge=True, gates=True) as running:
-        asyncio.run(wait_hot(running))
+    """Two relays behind a network that can be cut, two workers, judge and summarizer."""
+    with run_road(tmp_path_factory.mktemp("road"), relays=2, workers=2, judge=True, gates=True) as running:
+        asyncio.run(wait_hot(running, workers=2))
         yield running
 
 
@@ -33,6 +33,7 @@ def road(tmp_path_factory) -> Iterator[Road]:
         deeds.cut_network,
         deeds.kill_service("judge"),
         deeds.kill_service("summarizer"),
+        deeds.kill_service("hpc_dispatch"),
     ],
     ids=[
         "relay killed",
@@ -43,12 +44,20 @@ def road(tmp_path_factory) -> Iterator[Road]:
         "network cut",
         "judge killed",
         "summarizer killed",
+        "dispatch killed",
     ],
 )
 async def test_streams_go_on(road, deed):
     """Every stream's bytes are those of an undisturbed run: none lost, doubled or reordered."""
-    await wait_hot(road)
+    await wait_hot(road, workers=2)
     outcome = await deeds.under_load(road, deed)
+    assert outcome.lost == 0, outcome.complaints
+
+
+async def test_worker_killed(road):
+    """The answers of a killed worker go on on the other one: every client's text is the undisturbed one."""
+    await wait_hot(road, workers=2)
+    outcome = await deeds.under_load(road, deeds.kill_worker, compare=deeds.text_of)
     assert outcome.lost == 0, outcome.complaints
 
 
@@ -62,23 +71,27 @@ async def test_one_node_of_three_brokers(tmp_path):
 
 async def test_client_leaves(road):
     """A client that leaves aborts the engine's request, and leaves nothing on any hop."""
-    await wait_hot(road)
+    await wait_hot(road, workers=2)
     async with asyncio.timeout(20):
         assert await deeds.leave(road) > 0
 
 
 async def test_gateway_drains(road):
     """A gateway told to stop says so at once, finishes what runs, and takes nothing new."""
-    await wait_hot(road)
+    await wait_hot(road, workers=2)
     gateway = road.services["gateway"]
-    statuses = []
+    refused = deeds.Watch()
 
     async def terminate(running: Road) -> None:
         gateway.process.terminate()
-        statuses.append(await deeds.ready_status(running))
+        while await deeds.ready_status(running) == 200:
+            pass  # the signal is on its way
+        assert await deeds.ready_status(running) == 503
+        async with deeds.client(running) as session:
+            await deeds.watch(running, session, refused, {"tokens": 1})
 
     outcome = await deeds.under_load(road, terminate)
     assert outcome.lost == 0, outcome.complaints
-    assert statuses[0] in {0, 503}
+    assert refused.status == 503
     assert await asyncio.to_thread(gateway.process.wait, 20) == 0
     await asyncio.to_thread(road.start_service, "gateway")

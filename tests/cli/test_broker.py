@@ -14,6 +14,7 @@ from stream_cli.plan import Given
 from stream_core.errors import ConfigError
 from stream_core.testing.broker import run_broker
 from stream_core.wire import subjects
+from stream_hpc_dispatch.bucket import Bucket
 
 LEASE, GATEWAY = b"l" * 16, b"g" * 16
 PASSWORDS = {user: f"password of {user}" for user in NATS_USERS}
@@ -75,7 +76,10 @@ def test_the_configuration_holds_no_address_and_gives_nobody_everything():
         for way in ("publish", "subscribe"):
             allowed = user["permissions"][way]["allow"]
             assert allowed
-            assert all(subject.startswith("stream.v1.") for subject in allowed)
+            own = ("stream.v1.",)
+            if user["user"] == "hpc_dispatch":
+                own = (*own, "$KV.stream-leases.", "$JS.API.STREAM.", "_INBOX.hpc_dispatch.")
+            assert all(subject.startswith(own) for subject in allowed)
 
 
 def test_the_configuration_file_is_private_and_kept(tmp_path):
@@ -137,11 +141,30 @@ async def try_it(url, user, *, publish=None, subscribe=None, expect_refusal):
         ("hpc_dispatch", "publish", subjects.lease_in(LEASE), True),
         ("hpc_dispatch", "publish", subjects.gateway_in(GATEWAY), False),
         ("hpc_dispatch", "subscribe", subjects.ALL_GATEWAYS, False),
+        ("hpc_dispatch", "subscribe", "_INBOX.>", False),
+        ("relay", "publish", "$KV.stream-leases.x", False),
+        ("gateway", "publish", "$JS.API.STREAM.MSG.GET.KV_stream-leases", False),
     ],
 )
 async def test_each_service_has_its_own_subjects_only(server, user, way, subject, allowed):
     """A real nats-server with our configuration lets each user do its work and nothing else."""
     assert await try_it(server, user, **{way: subject}, expect_refusal=not allowed) is not allowed
+
+
+@pytest.mark.process
+async def test_hpc_dispatch_can_use_its_bucket(server):
+    """With its own permissions alone it makes the bucket of its leases, writes, lists, reads and removes."""
+    client = await nats.connect(
+        server, user="hpc_dispatch", password=PASSWORDS["hpc_dispatch"], inbox_prefix="_INBOX.hpc_dispatch"
+    )
+    try:
+        bucket = await Bucket.open(client, "stream-leases", replicas=1)
+        revision = await bucket.write("a", b"1", revision=0, ttl_s=60)
+        assert (await bucket.keys(), (await bucket.read("a")).value) == (["a"], b"1")
+        await bucket.remove("a", revision=revision)
+        assert (await bucket.read("a")).value is None
+    finally:
+        await client.close()
 
 
 @pytest.mark.process

@@ -89,6 +89,19 @@ def test_leftovers_are_ended_and_their_ready_files_removed(home, program, monkey
     assert list(home.run.iterdir()) == []
 
 
+def test_workers_that_a_killed_dispatch_left_are_ended(home, program):
+    """The pid files beside the workers' logs are read; one that names another start time ends nothing."""
+    worker, stranger = program(SLEEP), program(SLEEP)
+    home.workers.mkdir()
+    (home.workers / "aa.pid").write_text(f"{worker.pid} {leftovers.identity(worker.pid)}\n")
+    (home.workers / "bb.pid").write_text(f"{stranger.pid} boot:1\n")
+    (home.workers / "cc.pid").write_text("nonsense")
+    assert leftovers.sweep(home) == ["worker aa"]
+    assert worker.wait(5) == -signal.SIGTERM
+    assert stranger.poll() is None
+    assert list(home.workers.iterdir()) == []
+
+
 def test_both_ways_to_tell_a_process_apart_agree_on_life_and_death(program):
     """Where there is no /proc, `ps` tells the start time; it too is empty for what has ended."""
     process = program(SLEEP)

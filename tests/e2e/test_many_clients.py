@@ -36,8 +36,8 @@ async def session(road) -> AsyncIterator[aiohttp.ClientSession]:
         yield made
 
 
-def ask(road, session, script):
-    body = {"model": "hpc", "stream": True, "messages": MESSAGES, "script": script}
+def ask(road, session, script, **request):
+    body = {"model": "hpc", "stream": True, "messages": MESSAGES, "script": script, **request}
     return session.post(f"{road.gateway_url}/v1/chat/completions", json=body)
 
 
@@ -106,16 +106,34 @@ async def test_engines_refusal_is_passed_on(road, session, status):
         assert (await response.json(content_type=None))["error"]["code"] == "scripted"
 
 
+async def kill_worker(road) -> None:
+    """`kill -9` of the oldest worker."""
+    worker = road.workers()[0]
+    worker.kill()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        await asyncio.to_thread(worker.wait, 5)
+
+
 async def test_worker_killed_in_mid_answer(road, session):
-    """A worker killed in mid-answer is an error event for its client; its successor answers the next one."""
-    (worker,) = road.workers()
-    async with ask(road, session, {"tokens": 100_000, "interval_ms": 5}) as response:
+    """The answer of a worker killed in the middle goes on on its successor: one stream, and its end says so."""
+    async with ask(road, session, {"tokens": 200, "interval_ms": 10}) as response:
         await response.content.readany()
-        worker.kill()
+        await kill_worker(road)
+        async with asyncio.timeout(60):
+            body = await response.read()
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert b'"continued":1' in body
+    await wait_hot(road)
+
+
+async def test_worker_killed_where_nothing_may_go_on(road, session):
+    """A JSON answer can't be continued in the middle: an error event, and the next question is answered."""
+    script = {"tokens": 100_000, "interval_ms": 5}
+    async with ask(road, session, script, response_format={"type": "json_object"}) as response:
+        await response.content.readany()
+        await kill_worker(road)
         async with asyncio.timeout(30):
             body = await response.read()
     assert b'"error"' in body
     assert b"[DONE]" not in body
-    with contextlib.suppress(psutil.NoSuchProcess):
-        worker.wait(5)
     await wait_hot(road)

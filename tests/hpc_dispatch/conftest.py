@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import json
 import os
+import secrets
 import select
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,7 +18,8 @@ import nats
 import pytest
 
 from stream_core import tickets
-from stream_core.certificates import ensure_certificates, write_private
+from stream_core.certificates import ensure_certificates
+from stream_core.files import write_private
 from stream_core.grpc_client import open_channel
 from stream_core.rpc import hpc_dispatch_pb2 as pb
 from stream_core.rpc import hpc_dispatch_pb2_grpc
@@ -138,7 +140,14 @@ def secrets_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     private, public = tickets.new_signing_key()
     write_private(folder / "ticket.key", private.encode())
     (folder / "ticket.pub").write_text(public)
+    write_private(folder / "lease.key", b"5e" * 32)
     return folder
+
+
+@pytest.fixture
+def kept(secrets_folder: Path) -> dict[str, str]:
+    """Settings with a bucket of this test's own: leases and workers outlive the program."""
+    return {"LEASE_KEY_FILE": str(secrets_folder / "lease.key"), "LEASE_BUCKET": f"test-{secrets.token_hex(4)}"}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from stream_core.wire.job import EngineSpec, PilotJob
-from stream_hpc_dispatch.clusters.base import SubmitFailed
+from stream_hpc_dispatch.clusters.base import JobHandle, SubmitFailed
 from stream_hpc_dispatch.clusters.local import LocalCluster, worker_environment
 
 pytestmark = pytest.mark.process
@@ -137,6 +137,59 @@ async def test_old_logs_are_forgotten(local, tmp_path):
     assert kept == [*(f"{index:03}" for index in range(10, 210)), JOB.lease]
 
 
+async def test_the_next_run_finds_a_worker_and_no_other_process(local, tmp_path, gone):
+    """By handle or by its pid file a worker is found, observed and stopped; a process of another start time is not."""
+    program = "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])" + PARENT_OF_A_STUBBORN_CHILD
+    first = local(program.format(then="signal.sigwait([signal.SIGTERM]); print('bye', flush=True); sys.exit(3)"))
+    handle = await first.submit(JOB)
+    child = int(await first_line(tmp_path))
+    observing = asyncio.create_task(first.observe(handle))  # as a parent's init would, it collects the process
+    second = local("", 5.0)
+    lease, pid, told = handle.split(" ")
+    for stranger in (f"{lease} {pid} {told}9", f"{lease} {os.getpid()} {told}", "nonsense", f"{lease} 0 {told}"):
+        assert await second.recover(JOB.lease, JobHandle(stranger)) is None
+    (tmp_path / "workers" / f"{JOB.lease}.pid").write_text(f"{pid} {told}\n")  # removed as another's, just now
+    assert await second.recover(JOB.lease, None) == handle
+    assert await second.recover(JOB.lease, handle) == handle
+    await second.stop(handle)
+    ended = await second.observe(handle)
+    assert (ended.exit_code, ended.tail.splitlines()[1:]) == (None, ["bye"])
+    assert gone(child)
+    assert (await observing).exit_code == 3
+    assert await second.recover(JOB.lease, handle) is None
+    assert not (tmp_path / "workers" / f"{JOB.lease}.pid").exists()
+    await second.stop(handle)  # gone: no error
+
+
+async def test_a_found_worker_that_does_not_end_is_killed(local, tmp_path, gone):
+    """Also one of an earlier run is killed with its group after the grace."""
+    program = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + PARENT_OF_A_STUBBORN_CHILD
+    first = local(program.format(then="signal.pause()"))
+    handle = await first.submit(JOB)
+    child = int(await first_line(tmp_path))
+    observing = asyncio.create_task(first.observe(handle))
+    second = local("", 0.2)
+    await second.recover(JOB.lease, handle)
+    await second.stop(handle)
+    assert (await second.observe(handle)).exit_code is None
+    assert (await observing).exit_code == -9
+    assert gone(child)
+
+
+async def test_workers_that_are_not_tied_outlive_the_backend(tmp_path, gone):
+    """They are not told to die with their parent, and closing the backend leaves them."""
+    program = "import os, signal; print('STREAM_DIE_WITH_PARENT' in os.environ, flush=True); signal.pause()"
+    cluster = LocalCluster(python(program), tmp_path / "workers", 0.2, tied=False)
+    handle = await cluster.submit(JOB)
+    assert await first_line(tmp_path) == "False"
+    await cluster.close()
+    pid = int(handle.split(" ")[1])
+    os.kill(pid, 0)
+    await cluster.stop(handle)
+    assert (await cluster.observe(handle)).exit_code == -15
+    assert gone(pid)
+
+
 def test_worker_inherits_neither_settings_nor_keys():
     """The services' settings and the institution's keys stay here; what an engine needs goes along."""
     own = {
@@ -158,3 +211,4 @@ def test_worker_inherits_neither_settings_nor_keys():
     }
     ours = {"STREAM_DIE_WITH_PARENT": "1", "STREAM_PARENT_PID": "77"}
     assert worker_environment(own | dropped, 77) == own | ours
+    assert worker_environment(own | dropped, None) == own

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_hpc_dispatch.plan import (
+    Adopted,
+    Adoptee,
     Announced,
     JobEnded,
     Limits,
@@ -106,7 +108,8 @@ def test_given_up(events, words):
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        (JobEnded(T0 + 2, 1, None, "no such program"), "could not be started: no such program"),
+        (JobEnded(T0 + 2, 1, None, "no such program", started=False), "could not be started: no such program"),
+        (JobEnded(T0 + 2, 1, None), "the worker ended, 3,598 s before its lease; its log is empty"),
         (JobEnded(T0 + 2, 1, 0), "ended by itself, 3,598 s before its lease; its log is empty"),
         (JobEnded(T0 + 2, 1, 7, "a\nno GPU\n \n"), "ended with exit code 7; its log ends: no GPU"),
         (JobEnded(T0 + 2, 1, 1, '{"msg": "failed", "exception": "Traceback\\nOSError: full"}'), "ends: OSError: full"),
@@ -209,6 +212,78 @@ def test_stop_stops_all_and_starts_nothing():
     assert actions == []
 
 
+def test_renewal_surge_gives_a_full_pool_room_for_its_successors():
+    """A pool of 1/1 with a surge of 1 gets its successor before the end, one only, and never one more otherwise."""
+    state, _ = run(fresh(max_workers=1, renewal_surge=1)[0], StatusSeen(T0 + 3479, 1))
+    assert pilot(state).phase is Phase.READY
+    state, actions = run(state, StatusSeen(T0 + 3480, 1), Tick(T0 + 3481))
+    assert actions == [StartJob(2, KEY, T0 + 3480 + 3600)]
+    early, _ = run(fresh(max_workers=1, renewal_surge=1)[0], Announced(T0 + 1, 1), StatusSeen(T0 + 1, 1))
+    early, actions = run(early, Tick(T0 + 12), Tick(T0 + 42), Tick(T0 + 43))
+    assert [type(action) for action in actions] == [StopJob, ReportFailure]
+    crowd, _ = fresh(min_ready=3, max_workers=3, renewal_surge=2)
+    crowd, _ = run(crowd, *(StatusSeen(T0 + 3475, number) for number in (1, 2, 3)))
+    _, actions = run(crowd, Tick(T0 + 3480))
+    assert [type(action) for action in actions] == [StartJob, StartJob]
+
+
+def test_a_relieved_pilot_gets_no_new_requests():
+    """Once the successor is ready the old one drains, though its lease goes on; without the successor it is back."""
+    state, _ = run(fresh()[0], StatusSeen(T0 + 3490, 1))
+    assert pilot(state).phase is Phase.READY
+    state, _ = run(state, StatusSeen(T0 + 3491, 2), Tick(T0 + 3491.1))
+    assert (pilot(state).phase, pilot(state, 2).phase) == (Phase.DRAINING, Phase.READY)
+    state, _ = run(state, StatusSeen(T0 + 3492, 1))
+    assert pilot(state).phase is Phase.DRAINING
+    state, _ = run(state, JobEnded(T0 + 3493, 2, 1), StatusSeen(T0 + 3494, 1))
+    assert pilot(state).phase is Phase.READY
+
+
+def adopt(*adoptees, **changes):
+    """A plan that begins with what an earlier run left."""
+    return step(State((PoolState(replace(SPEC, **changes)),)), Adopted(T0, adoptees))
+
+
+@pytest.mark.parametrize(
+    ("left_as", "announced", "phase"),
+    [
+        (Phase.READY, True, Phase.READY),
+        (Phase.DRAINING, True, Phase.DRAINING),
+        (Phase.LOST, True, Phase.STARTING),
+        (Phase.STARTING, True, Phase.STARTING),
+        (Phase.STARTING, False, Phase.STARTING),
+    ],
+)
+def test_adopted(left_as, announced, phase):
+    """A worker of an earlier run is as it was, and is lost when it does not speak; nothing is started for its place."""
+    state, actions = adopt(Adoptee(7, KEY, T0 + 1000, left_as, announced))
+    assert pilot(state, 7) == Pilot(7, phase, T0, T0 + 1000, T0 if announced else None, announced)
+    assert actions == ([StartJob(8, KEY, T0 + 3600)] if phase is Phase.DRAINING else [])
+    assert state.next_number == 8 + len(actions)
+    state, _ = run(state, Tick(T0 + 10))
+    assert pilot(state, 7).phase is (Phase.LOST if announced else Phase.STARTING)
+
+
+def test_adopted_and_not_wanted():
+    """One that serves something else, and each one too many, is stopped; what is missing is started as room allows."""
+    wanted = [Adoptee(number, KEY, T0 + 1000, Phase.READY, announced=True) for number in (1, 2, 3)]
+    state, actions = adopt(*wanted)
+    assert actions == [StopJob(3)]
+    assert pilot(state, 3).stopping
+    state, actions = adopt(replace(wanted[0], wanted=False))
+    assert actions == [StopJob(1), StartJob(2, KEY, T0 + 3600)]
+    assert adopt(replace(wanted[0], wanted=False), max_workers=1)[1] == [StopJob(1)]
+
+
+def test_adopted_with_a_number_twice_is_refused():
+    """Two pilots of one number, or of a pool that is not there, are an error of the driver."""
+    one = Adoptee(1, KEY, T0 + 1000, Phase.READY, announced=True)
+    with pytest.raises(ValueError, match="not all different"):
+        adopt(one, one)
+    with pytest.raises(LookupError):
+        adopt(replace(one, key=PoolKey("x", "y")))
+
+
 @pytest.mark.parametrize(
     "event", [JobEnded(T0, 9, 0), StatusSeen(T0, 9), Announced(T0, 9), Requested(T0, PoolKey("x", "y"))]
 )
@@ -228,7 +303,7 @@ def test_status_of_a_stopping_pilot_changes_no_phase():
 # What holds for every sequence of events.
 
 OTHER = PoolSpec(PoolKey("there", "big"), min_ready=0, max_workers=1, walltime_s=50, start_limit_s=20)
-SPECS = (PoolSpec(KEY, min_ready=2, max_workers=3, walltime_s=300, start_limit_s=20), OTHER)
+SPECS = (PoolSpec(KEY, min_ready=2, max_workers=3, walltime_s=300, start_limit_s=20, renewal_surge=1), OTHER)
 MOVE = st.one_of(
     st.tuples(st.just("tick"), st.sampled_from([0.1, 0.5, 1.0, 5.0, 11.0, 31.0, 120.0])),
     st.tuples(st.just("deaf"), st.sampled_from([1.0, 30.0])),
@@ -303,7 +378,7 @@ class Campus:
                     self.blocked_until[key] = self.now + wait
         for spec in SPECS:
             alive = [number for number, key in self.jobs.items() if key == spec.key]
-            assert len(alive) <= spec.max_workers
+            assert len(alive) <= spec.max_workers + spec.renewal_surge
             assert {pilot.number for pilot in self.state.pool(spec.key).pilots} == set(alive)
 
 

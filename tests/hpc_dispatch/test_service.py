@@ -168,12 +168,14 @@ async def test_successor_is_ready_before_the_lease_ends_and_a_broker_restart_los
             await asyncio.sleep(2.5)  # longer than LOST_AFTER_S: the time itself is the deed here
             with run_broker(port=int(url.rpartition(":")[2])):
                 both = await running.watch.until(
-                    lambda pool: [worker.state for worker in pool.workers] == [pb.WORKER_STATE_READY] * 2
+                    lambda pool: (
+                        [worker.state for worker in pool.workers] == [pb.WORKER_STATE_DRAINING, pb.WORKER_STATE_READY]
+                    )
                 )
                 assert both.workers[0].lease_id == early.lease_id
                 assert both.workers[0].expires_unix_ms < both.workers[1].expires_unix_ms
                 states = {worker.state for pool in running.watch.seen for worker in pool.workers}
-                assert states == {pb.WORKER_STATE_STARTING, pb.WORKER_STATE_READY}
+                assert states == {pb.WORKER_STATE_STARTING, pb.WORKER_STATE_READY, pb.WORKER_STATE_DRAINING}
 
 
 async def test_busy_port_is_one_line(environment):

@@ -6,7 +6,6 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from stream_core.broker_client import Client, NatsError
-from stream_core.broker_client import connect as connect_client
 from stream_core.errors import ConfigError
 from stream_core.settings import NatsSettings, read_secret
 from stream_core.telemetry import Once
@@ -16,6 +15,15 @@ _FIRST_CONNECT_S = 10.0
 _LAST_FLUSH_S = 1.0
 
 OnReconnect = Callable[[], Awaitable[None]]
+
+
+class _Client(Client):
+    """nats-py's reader ends for good at a PONG that nobody waits for: of a flush that was cancelled or timed out."""
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
 
 
 async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnect | None = None) -> Client:
@@ -46,7 +54,8 @@ async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnec
     try:
         # The library itself would try for ever; at start an operator wants to hear what is wrong.
         async with asyncio.timeout(_FIRST_CONNECT_S):
-            return await connect_client(
+            client = _Client()
+            await client.connect(
                 settings.url.split(","),
                 name=name,
                 inbox_prefix=f"_INBOX.{name}",  # so that a broker can give each program its own answers only
@@ -54,7 +63,7 @@ async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnec
                 password=password,
                 tls=context,
                 max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,
+                reconnect_time_wait=0.1,  # type: ignore[arg-type]  # typed as whole seconds, and only slept on
                 connect_timeout=2,
                 ping_interval=5,
                 pending_size=settings.pending_bytes,
@@ -62,6 +71,7 @@ async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnec
                 error_cb=failed,
                 reconnected_cb=reconnected,
             )
+            return client
     except (OSError, NatsError) as error:
         seen = ", ".join(sorted(faults.counts)) or type(error).__name__
         raise ConfigError(

@@ -65,12 +65,13 @@ class Worker:
         self._herald = Herald(lease_id, job.bootstrap_secret, key, job.models, job.max_requests)
         self._service.introduce = lambda: [self._herald.announcement, self._status()]
         self._draining = False
+        self._orphaned = False
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Startup, serve, drain, stop.
 
         Raises:
-            ConfigError: the engine can't be started, or ended by itself.
+            ConfigError: the engine can't be started, or ended by itself; or no relay was there for too long.
         """
         async with contextlib.AsyncExitStack() as stack:
             port = await stack.enter_async_context(serve_health("127.0.0.1", self._job.health_port, self._ready))
@@ -87,7 +88,9 @@ class Worker:
             tasks.start(self._service.uplink.run())
             tasks.start(self._service.watch())
             tasks.start(self._heartbeat())
+            tasks.start(self._end_as_orphan(stop))
             if not await _second_is_first(stop.wait(), engine.wait_ready(session, self._job.engine)):
+                self._raise_if_orphaned()
                 return
             self._service.engine = engine
             self._service.desk.refuse_new = None
@@ -97,11 +100,12 @@ class Worker:
             died = await self._until_stopped(stop, engine)
             self._draining = True
             self._beat()
-            await self._service.drain(0.5 if died else self._settings.drain_s)
+            await self._service.drain(0.5 if died or self._orphaned else self._settings.drain_s)
             self._beat()
             await asyncio.sleep(0)  # the uplink writes what the drain has queued
             if died:
                 raise ConfigError(engine.obituary(), param="engine")
+            self._raise_if_orphaned()
 
     async def _until_stopped(self, stop: asyncio.Event, engine: Engine) -> bool:
         """Wait for SIGTERM, the lease's end less the drain, or the engine's death (then true)."""
@@ -113,6 +117,21 @@ class Worker:
                 else:
                     return not await _second_is_first(engine.process.wait(), stop.wait())
         return False
+
+    async def _end_as_orphan(self, stop: asyncio.Event) -> None:
+        """Stop when no relay was there for too long: who started this worker is gone, or its way is cut for good."""
+        limit_s, heard = self._settings.orphan_s, time.monotonic()
+        while time.monotonic() - heard < limit_s:
+            await asyncio.sleep(min(1.0, limit_s / 4))
+            if self._service.uplink is not None and self._service.uplink.connected:
+                heard = time.monotonic()
+        self._orphaned = True
+        stop.set()
+
+    def _raise_if_orphaned(self) -> None:
+        if self._orphaned:
+            limit_s = self._settings.orphan_s
+            raise ConfigError(f"no relay for {limit_s:g} s: nobody can reach this worker, it ends", param="relays")
 
     def _connect(self) -> Uplink:
         job, settings = self._job, self._settings
@@ -169,6 +188,11 @@ async def _second_is_first(one: Coroutine[Any, Any, Any], other: Coroutine[Any, 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a task of this worker died", exc_info=error)
+
+
 class _Tasks:
     """Owns the background tasks: they end with the block."""
 
@@ -176,7 +200,9 @@ class _Tasks:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._tasks.append(asyncio.ensure_future(work))
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(_report)
+        self._tasks.append(task)
 
     async def __aenter__(self) -> Self:
         return self

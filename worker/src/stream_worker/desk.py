@@ -197,6 +197,8 @@ class Desk:
             return [Dropped("flood", f"{len(self._seen):,} requests within the window, at most {MAX_REMEMBERED:,}")]
         if not 0 < opened.window <= MAX_WINDOW:
             return [Dropped("malformed_frame", f"OPEN: window of {opened.window:,} bytes, 1 to {MAX_WINDOW:,}")]
+        if opened.body_parts and body:
+            return [Dropped("malformed_frame", f"OPEN: {len(body):,} bytes of body besides {opened.body_parts} parts")]
         self._seen[frame.request_id] = opened.opened_at_ms
         request = self._admit(frame, opened, body, now_ms)
         if refusal := self._refusal(opened, len(body)):

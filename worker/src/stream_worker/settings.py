@@ -28,5 +28,7 @@ class WorkerSettings(ProgramSettings):
     """Bytes of one OpenAI request."""
     reconnect_first_s: Seconds = 0.05
     reconnect_most_s: Seconds = 5.0
+    orphan_s: Seconds = 600.0
+    """Without any relay for this long the worker ends by itself: nobody can reach it, and its node is paid for."""
     node_folder: Path | None = None
     """Where the engine's log and key are kept; None takes a private temporary folder."""

@@ -5,24 +5,27 @@ relay, frames are dropped here, since their senders keep them; after WELCOME, `o
 """
 
 import asyncio
-import ipaddress
+import contextlib
 import logging
 import random
 import ssl
-import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from typing import Protocol
 
-from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from stream_core.errors import ConfigError, FrameError
 from stream_core.wire import payloads
 from stream_core.wire.frames import Frame, FrameType, encode, join, split
+from stream_worker.dialing import check_relay_url, pause_s, proxy_for, shown
 
 _log = logging.getLogger(__name__)
-_WELCOME_TIMEOUT_S = 10.0
+_CONNECT_TIMEOUT_S = 10.0
+"""From the first packet to WELCOME, proxy and TLS included: a relay that swallows packets must not hold us for long."""
+_GOODBYE_S = 1.0
 _PATH = "/v1/worker"
+_MAX_FRAME = 8 * 1024 * 1024
 _MAX_BACKLOG = 64 * 1024 * 1024
 _SHORT_LIFE_S = 1.0
 _RESEND_EVERY_S = 1.0
@@ -44,24 +47,6 @@ class Handler(Protocol):
         ...
 
 
-def check_relay_url(url: str) -> str:
-    """Check that a relay's URL is wss://, or ws:// to this very machine.
-
-    Raises:
-        ConfigError: it would send the ticket in the clear over a network.
-    """
-    parts = urllib.parse.urlsplit(url)
-    if parts.scheme == "wss" and parts.hostname:
-        return url
-    try:
-        loopback = parts.hostname == "localhost" or ipaddress.ip_address(parts.hostname or "").is_loopback
-    except ValueError:
-        loopback = False
-    if parts.scheme != "ws" or not loopback:
-        raise ConfigError(f"{url!r} must be wss:// (ws:// is for loopback only)", param="relays")
-    return url
-
-
 class Uplink:
     """Keeps one relay connected, and changes to another before the first one goes.
 
@@ -72,6 +57,9 @@ class Uplink:
         ca_file: PEM bundle; empty takes the system's.
         backoff: seconds (first, most) between attempts, doubled and jittered in between.
         jitter: uniform in [0, 1).
+
+    Raises:
+        ConfigError: a wrong relay URL, proxy or CA file.
     """
 
     def __init__(
@@ -88,7 +76,11 @@ class Uplink:
         self._next = int(jitter() * len(self._relays))
         self._hello = hello
         self._handler = handler
-        self._tls = ssl.create_default_context(cafile=ca_file or None)
+        self._tls = _trust(ca_file)
+        self._proxies = {
+            url: proxy_for(url, urllib.request.getproxies(), lambda host: bool(urllib.request.proxy_bypass(host)))
+            for url in self._relays
+        }
         self._backoff = backoff
         self._jitter = jitter
         self._outbox: list[bytes] = []
@@ -102,7 +94,7 @@ class Uplink:
     @property
     def connected(self) -> bool:
         """Whether a relay has welcomed us."""
-        return self._socket is not None
+        return self._socket is not None and not self._socket.gone.is_set()
 
     def send(self, frames: list[bytes]) -> None:
         """Queue whole frames; all of this turn of the event loop leave together."""
@@ -134,39 +126,41 @@ class Uplink:
                 self._next += 1
                 try:
                     fresh = await self._connect(url)
-                except (OSError, WSError, TimeoutError, FrameError) as error:
-                    _log.info("relay %s: %s: %s", _host(url), type(error).__name__, error)
-                    first, most = self._backoff
-                    pause = min(most, first * 2 ** min(failures // len(self._relays), 16))
+                except Exception as error:  # noqa: BLE001  (whatever it was, a worker without a relay is of no use)
                     failures += 1
-                    await asyncio.sleep(pause * (0.5 + self._jitter()))
-                    if old is not None and old.gone.is_set():
-                        self._left(old)
-                        old = None
-                    continue
-                failures = 0
-                self._change_to(fresh, old, url)
-                old, since = fresh, self._loop.time()
-                await fresh.leaving.wait()
-                short_lives = short_lives + 1 if self._loop.time() - since < _SHORT_LIFE_S else 0
-                if fresh.gone.is_set():
-                    self._left(fresh)
+                    await self._pause(url, f"{type(error).__name__}: {error}", failures)
+                else:
+                    failures = 0
+                    self._change_to(fresh, old, url)
+                    old, since = fresh, self._loop.time()
+                    await fresh.leaving.wait()
+                    short_lives = short_lives + 1 if self._loop.time() - since < _SHORT_LIFE_S else 0
+                    if short_lives > len(self._relays):
+                        # Relays that welcome and send away at once would have us connect for ever without a pause.
+                        self._handler.on_fault("short_connection", f"{short_lives} in a row were over within a second")
+                        await self._pause(url, "left at once", short_lives)
+                if old is not None and old.gone.is_set():
+                    self._left(old)
                     old = None
-                if short_lives > len(self._relays):
-                    # Relays that welcome and send away at once would have us connect for ever without a pause.
-                    first, most = self._backoff
-                    self._handler.on_fault("short_connection", f"{short_lives} in a row were over within a second")
-                    await asyncio.sleep(min(most, first * 2 ** min(short_lives, 16)) * (0.5 + self._jitter()))
         finally:
             if old is not None:
+                # What was written last, a request's failure, say, is there when the relay has answered the goodbye.
                 old.close()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_GOODBYE_S):
+                        await old.gone.wait()
+
+    async def _pause(self, url: str, reason: str, failures: int) -> None:
+        pause = pause_s(failures, len(self._relays), self._backoff, self._jitter())
+        _log.warning("relay %s: %s; next attempt in %.2f s", self._way(url), reason, pause)
+        await asyncio.sleep(pause)
 
     def _change_to(self, fresh: "_Socket", old: "_Socket | None", url: str) -> None:
         """Speak through the new socket. The old relay, if it is still there, forwards what it has and is left."""
         self.flush()
         self._socket = fresh
         self.connects += 1
-        _log.info("connected to relay %s", _host(url))
+        _log.info("connected to relay %s", self._way(url))
         # After a break nobody knows what arrived; a relay that said GOAWAY has lost nothing.
         self._handler.on_connected(resend=old is None or old.gone.is_set())
         if old is not None:
@@ -179,22 +173,27 @@ class Uplink:
 
     async def _connect(self, url: str) -> "_Socket":
         """Connect to one relay and wait until it has welcomed us."""
-        socket = _Socket(self)
-        await ws_connect(
-            lambda: socket,
-            url.rstrip("/") + _PATH,
-            ssl_context=self._tls if url.startswith("wss:") else None,
-            enable_auto_ping=True,
-            max_frame_size=8 * 1024 * 1024,
-            max_redirects=0,
-            proxy=_proxy(url),
-        )
+        socket, proxy = _Socket(self), self._proxies[url]
         try:
-            socket.say(self._hello)
-            async with asyncio.timeout(_WELCOME_TIMEOUT_S):
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                await ws_connect(
+                    lambda: socket,
+                    url.rstrip("/") + _PATH,
+                    ssl_context=self._tls if url.startswith("wss:") else None,
+                    enable_auto_ping=True,
+                    max_frame_size=_MAX_FRAME,
+                    max_redirects=0,
+                    proxy=proxy,
+                    # An institution's own authority may have signed the proxy too.
+                    proxy_ssl_context=self._tls if (proxy or "").startswith("https:") else None,
+                )
+                socket.say(self._hello)
                 await socket.welcomed
+        except TimeoutError as error:
+            socket.abandon()
+            raise TimeoutError(f"no WELCOME within {_CONNECT_TIMEOUT_S:g} s") from error
         except BaseException:
-            socket.close()
+            socket.abandon()
             raise
         return socket
 
@@ -213,10 +212,15 @@ class Uplink:
         self._resend_timer = None
         self._resend()
 
+    def _way(self, url: str) -> str:
+        """Relay and proxy, as the log may show them."""
+        proxy = self._proxies[url]
+        return f"{shown(url)} through proxy {shown(proxy)}" if proxy else shown(url)
+
     def received(self, socket: "_Socket", message: bytes) -> None:
         """Take one message of a relay."""
         try:
-            for frame in split(message, max_frame=8 * 1024 * 1024):
+            for frame in split(message, max_frame=_MAX_FRAME):
                 match frame.type:
                     case FrameType.WELCOME:
                         welcome = payloads.load(frame.body, payloads.Welcome)
@@ -245,6 +249,7 @@ class _Socket(WSListener):
         self._uplink = uplink
         self._transport: WSTransport | None = None
         self._max_message = 0
+        self._closing = self._abandoned = False
         self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.leaving = asyncio.Event()
         self.gone = asyncio.Event()
@@ -264,7 +269,7 @@ class _Socket(WSListener):
             self._uplink.received(self, frame.get_payload_as_bytes())
         elif frame.msg_type is WSMsgType.CLOSE:
             self._refused(f"relay closes: {frame.get_close_reason()}")
-            transport.send_close(frame.get_close_code(), frame.get_close_message())
+            self.close()
             transport.disconnect()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002  (the signature is the library's)
@@ -291,10 +296,20 @@ class _Socket(WSListener):
             self.say(message)
 
     def close(self) -> None:
-        """Leave: what was written still goes out."""
+        """Leave; the connection ends when the relay has answered.
+
+        Closing it at once would reset it if the relay still sends, and lose what was written and is on its way.
+        """
+        if not self._closing and self._transport is not None and not self._transport.is_disconnected:
+            self._closing = True
+            self._transport.send_close(WSCloseCode.OK)
+            asyncio.get_running_loop().call_later(_GOODBYE_S, self._transport.disconnect)
+
+    def abandon(self) -> None:
+        """End it at once: it was of no use."""
+        self._abandoned = True
         if self._transport is not None and not self._transport.is_disconnected:
-            self._transport.send_close()
-            self._transport.disconnect()
+            self._transport.disconnect(graceful=False)
 
     def _refused(self, reason: str) -> None:
         if not self.welcomed.done():
@@ -307,13 +322,8 @@ def hello(lease: str, ticket: str, software: str) -> bytes:
     return encode(FrameType.HELLO, payloads.dump(payloads.Hello(lease=lease, ticket=ticket, software=software)))
 
 
-def _host(url: str) -> str:
-    return urllib.parse.urlsplit(url).netloc
-
-
-def _proxy(url: str) -> str | None:
-    """The HTTP CONNECT proxy of the environment (HTTPS_PROXY, NO_PROXY), as every other client on the node has it."""
-    host = urllib.parse.urlsplit(url).hostname or ""
-    if not url.startswith("wss:") or urllib.request.proxy_bypass(host):
-        return None
-    return urllib.request.getproxies().get("https")
+def _trust(ca_file: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file or None)
+    except OSError as error:
+        raise ConfigError(f"{ca_file}: {error}", param="ca_file") from error

@@ -14,6 +14,10 @@ Run it as `python -m stream_core.testing.engine`, or use `scripted_engine()`. A 
     hang        sends headers, then nothing
     events      a list of strings sent verbatim as the stream's data lines, instead of tokens
     body        a string sent verbatim as the whole (not streamed) body
+    continue    goes on from a last message of the assistant, and keeps to max_tokens: "vllm" when the request says
+                continue_final_message, with the new text only; "llama" always, and says the given text again, before
+                the first new chunk; "llama-apart" in chunks of three characters; "refuse" answers 400. Requests
+                without it are then treated alike
 
 `GET /requests` tells what came and how it ended: [{"id", "body", "ended": "complete" | "aborted" | null, "sent",
 "aborted_after_ms"}]; `GET /events?aborted=N` answers as soon as N requests were aborted. It follows the caller's
@@ -56,6 +60,7 @@ class ScriptedEngine:
         self._api_key = api_key
         self._changed = asyncio.Condition()
         self.requests: list[dict[str, Any]] = []
+        self._way: str | None = None
 
     def app(self) -> web.Application:
         """Build its HTTP surface."""
@@ -83,7 +88,10 @@ class ScriptedEngine:
         if self._api_key and request.headers.get("authorization") != f"Bearer {self._api_key}":
             return web.json_response({"error": {"message": "wrong key", "code": "invalid_api_key"}}, status=401)
         body = orjson.loads(await request.read())
-        script = body.get("script", {})
+        script = dict(body.get("script", {}))
+        self._way = script.get("continue", self._way)
+        if self._way:
+            _continue(body, script, self._way)
         record = {"id": len(self.requests), "body": body, "ended": None, "sent": 0}
         self.requests.append(record)
         started = time.monotonic()
@@ -154,23 +162,50 @@ def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
     return b"data: " + orjson.dumps(head | {"choices": choices}) + b"\n\n"
 
 
-def _usage(tokens: int) -> dict[str, int]:
-    return {"prompt_tokens": 5, "completion_tokens": tokens, "total_tokens": 5 + tokens}
+def _usage(tokens: int, given: int = 0) -> dict[str, int]:
+    return {"prompt_tokens": 5 + given, "completion_tokens": tokens, "total_tokens": 5 + given + tokens}
+
+
+def _continue(body: dict[str, Any], script: dict[str, Any], way: str) -> None:
+    """Find out where to begin and to end: "start", "tokens", "echo" and "finish" of the script."""
+    last = body["messages"][-1] if body.get("messages") else {}
+    given = last.get("content", "") if last.get("role") == "assistant" else ""
+    if way == "refuse" and given:
+        script["status"] = 400
+    if way == "vllm" and not body.get("continue_final_message"):
+        given = ""  # it would begin a new turn
+    text, count = script.get("text", " token"), script.get("tokens", 8)
+    start, said = 0, ""
+    while len(said) < len(given):
+        said += text.replace("{n}", str(start))
+        start += 1
+    room = body.get("max_completion_tokens") or body.get("max_tokens") or count
+    script |= {
+        "start": start,
+        "tokens": min(max(0, count - start), room),
+        "finish": "length" if count - start > room else "stop",
+        "echo": []
+        if way == "vllm"
+        else [given]
+        if way == "llama"
+        else [given[i : i + 3] for i in range(0, len(given), 3)],
+    }
 
 
 def _events(body: dict[str, Any], script: dict[str, Any]) -> list[bytes]:
-    count = script.get("tokens", 8)
+    count, start = script.get("tokens", 8), script.get("start", 0)
     events = [_chunk({"role": "assistant", "content": ""})]
     text = script.get("text", " token")
     if "{n}" in text:
-        events += [_chunk({"content": text.replace("{n}", str(number))}) for number in range(count)]
+        events += [_chunk({"content": text.replace("{n}", str(start + number))}) for number in range(count)]
     else:
         events += [_chunk({"content": text})] * count
+    events[1:1] = [_chunk({"content": again}) for again in script.get("echo", ()) if again]
     if not script.get("no_finish"):
-        events.append(_chunk({}, "stop"))
+        events.append(_chunk({}, script.get("finish", "stop")))
     if (body.get("stream_options") or {}).get("include_usage"):
         usage = {"id": "chatcmpl-scripted", "object": "chat.completion.chunk", "created": 1763650000, "model": MODEL}
-        events.append(b"data: " + orjson.dumps(usage | {"choices": [], "usage": _usage(count)}) + b"\n\n")
+        events.append(b"data: " + orjson.dumps(usage | {"choices": [], "usage": _usage(count, start)}) + b"\n\n")
     if not script.get("no_done"):
         events.append(b"data: [DONE]\n\n")
     return events
@@ -185,7 +220,7 @@ def _whole(body: dict[str, Any], script: dict[str, Any]) -> dict[str, Any]:
         "created": 1763650000,
         "model": body.get("model"),
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": _usage(count),
+        "usage": _usage(count, script.get("start", 0)),
     }
 
 

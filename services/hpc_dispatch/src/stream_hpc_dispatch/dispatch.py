@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,8 +20,12 @@ from stream_hpc_dispatch.jobs import Pool, build_job
 from stream_hpc_dispatch.leases import AnnouncementHeard, Lease, Leases, StatusHeard
 from stream_hpc_dispatch.plan import PoolKey
 from stream_hpc_dispatch.pool import model_state, snapshot
+from stream_hpc_dispatch.records import Record
+from stream_hpc_dispatch.vault import Found, Vault
 
 _log = logging.getLogger(__name__)
+_WRITTEN_S: Final = 2.0
+"""How long a start, or the end, waits for the broker to write a lease down."""
 _PREFERENCE: Final = ("hot", "starting", "cold", "offline")
 
 
@@ -37,9 +41,14 @@ class Promises:
 
 @dataclass(slots=True)
 class _Running:
+    key: PoolKey
+    expires: float
     cluster: Cluster
     handle: JobHandle | None = None
     stop_asked: bool = False
+    kept: tuple[object, ...] = ()
+    """What was last written down of it."""
+    kept_at: float = 0.0
 
 
 class Dispatch:
@@ -49,9 +58,11 @@ class Dispatch:
         pools: of the deployment.
         clusters: by name; one for each cluster that has a pool.
         promises: what goes into every lease.
+        vault: keeps the leases for the next run.
         limits: the plan's clocks.
         clock: gives unix seconds.
         publish_interval_s: between two snapshots of the pool.
+        refresh_s: how often an unchanged lease is written down again.
     """
 
     def __init__(
@@ -59,14 +70,18 @@ class Dispatch:
         pools: Mapping[PoolKey, Pool],
         clusters: Mapping[str, Cluster],
         promises: Promises,
+        vault: Vault,
         *,
         limits: plan.Limits,
         clock: Callable[[], float],
         publish_interval_s: float,
+        refresh_s: float,
     ) -> None:
         self._pools = pools
         self._clusters = clusters
         self._promises = promises
+        self._vault = vault
+        self._refresh_s = refresh_s
         self._clock = clock
         self._state = plan.State(tuple(plan.PoolState(pool.spec) for pool in pools.values()), limits)
         self._faults = Once(_log)
@@ -77,24 +92,35 @@ class Dispatch:
         self.feed = PoolFeed(self.snapshot, revision=int(clock() * 1000), interval_s=publish_interval_s)
         """The pool for the gateways. Its revisions start at the time, so they grow across restarts, too."""
 
-    async def run(self, stop: asyncio.Event, *, tick_s: float, listening: Callable[[], bool]) -> None:
+    async def run(self, stop: asyncio.Event, *, found: Found, tick_s: float, listening: Callable[[], bool]) -> None:
         """Plan and act until told to stop; returns when every job has ended. Called once.
 
         Args:
             stop: set to stop.
+            found: the leases that an earlier run left.
             tick_s: how often the plan looks at its clocks.
             listening: whether the broker is connected.
         """
         try:
             async with asyncio.TaskGroup() as self._jobs:
-                ticking = self._jobs.create_task(self._tick(tick_s, listening))
+                await self._adopt(found)
+                self.feed.publish()
                 self._started.set()
+                ticking = self._jobs.create_task(self._tick(tick_s, listening))
                 await stop.wait()
                 ticking.cancel()
                 self._apply(plan.StopRequested(self._clock()))
         finally:
             for cluster in self._clusters.values():
                 await cluster.close()
+        if not await self._vault.settled(within_s=_WRITTEN_S):
+            _log.warning("the broker did not take the last word on all leases; the next start will look after them")
+
+    async def watch(self) -> AsyncIterator[hpc_dispatch_pb2.Pool]:
+        """Yield the pool, and each newer one; none before it is known what an earlier run left."""
+        await self._started.wait()
+        async for pool in self.feed.watch():
+            yield pool
 
     def snapshot(self) -> hpc_dispatch_pb2.Pool:
         """Draw the pool as it is."""
@@ -121,6 +147,8 @@ class Dispatch:
 
     def hear(self, subject: str, message: bytes) -> None:
         """Take one message of `subjects.ALL_LEASES_OUT`."""
+        if not self._started.is_set():
+            return  # the leases of an earlier run are not known yet; their workers say it all again
         for heard in self._leases.hear(subject, message):
             now = self._clock()
             match heard:
@@ -153,17 +181,102 @@ class Dispatch:
                     self._stop(pilot)
                 case plan.ReportFailure():
                     self._report(action)
+        self._write_down()
         self.feed.changed()
+
+    def _write_down(self) -> None:
+        """Keep what has changed of the leases, and now and then what has not."""
+        now = self._clock()
+        for pool in self._state.pools:
+            for pilot in pool.pilots:
+                running, lease = self._running[pilot.number], self._leases.of(pilot.number)
+                facts = (pilot.phase, pilot.stopping, running.handle, lease.announcement)
+                if facts != running.kept or now - running.kept_at >= self._refresh_s:
+                    running.kept, running.kept_at = facts, now
+                    self._vault.keep(self._record(pilot, running, lease))
+
+    def _record(self, pilot: plan.Pilot, running: _Running, lease: Lease) -> Record:
+        pool = self._pools[running.key]
+        return Record(
+            lease=lease.id,
+            bootstrap_secret=lease.bootstrap_secret,
+            cluster=running.key.cluster,
+            backend=running.cluster.backend,
+            model=running.key.model,
+            fingerprint=pool.fingerprint,
+            expires=running.expires,
+            handle=running.handle or "",
+            phase=pilot.phase.value,
+            stopping=pilot.stopping,
+            announcement=lease.announcement,
+            given_up=lease.given_up,
+            last_sequence=lease.last_sequence,
+            seen=pilot.seen,
+        )
+
+    async def _adopt(self, found: Found) -> None:
+        """Go on with the leases of an earlier run whose jobs still run; end those that nobody wants."""
+        adoptees: list[plan.Adoptee] = []
+        for record in sorted(found.records, key=lambda record: record.expires):
+            key = PoolKey(record.cluster, record.model)
+            handle = await self._recover(record)
+            if handle is None:
+                continue
+            if key not in self._pools:
+                self._spawn(self._end(record, handle, "no pool wants it any more"))
+                continue
+            number = self._state.next_number + len(adoptees)
+            lease = Lease(record.lease, number, record.bootstrap_secret)
+            lease.restore(record.announcement, record.last_sequence, record.given_up)
+            self._leases.grant(lease)
+            running = _Running(key, record.expires, self._clusters[record.cluster], handle)
+            self._running[number] = running
+            wanted = record.fingerprint == self._pools[key].fingerprint and not record.stopping
+            phase, announced = plan.Phase(record.phase), record.announcement is not None
+            adoptees.append(plan.Adoptee(number, key, record.expires, phase, announced, wanted))
+            _log.info("took a worker over", extra={**_facts(key, lease), "wanted": wanted})
+            self._spawn(self._follow(number, lease, running))
+        for record in found.older:
+            handle = await self._recover(record)
+            if handle is not None:
+                self._spawn(self._end(record, handle, "its record is an older copy"))
+        self._apply(plan.Adopted(self._clock(), tuple(adoptees)))
+
+    async def _recover(self, record: Record) -> JobHandle | None:
+        """Find a record's job; the record of one that is gone is removed."""
+        cluster = self._clusters.get(record.cluster)
+        if cluster is None:
+            _log.error(
+                "a worker of a cluster that can't be reached any more",
+                extra={"lease": to_hex(record.lease), "cluster": record.cluster, "backend": record.backend},
+            )
+            return None
+        handle = await cluster.recover(to_hex(record.lease), JobHandle(record.handle) if record.handle else None)
+        if handle is None:
+            _log.info("a worker of an earlier run is gone", extra={"lease": to_hex(record.lease)})
+            self._vault.forget(record.lease)
+        return handle
+
+    async def _end(self, record: Record, handle: JobHandle, reason: str) -> None:
+        """Stop a job that is nobody's, and forget it."""
+        _log.warning("stopping a worker of an earlier run: %s", reason, extra={"lease": to_hex(record.lease)})
+        cluster = self._clusters[record.cluster]
+        await cluster.stop(handle)
+        await cluster.observe(handle)
+        self._vault.forget(record.lease)
 
     def _start(self, action: plan.StartJob) -> None:
         lease = Lease(new_id(), action.pilot, secrets.token_bytes(SECRET_BYTES))
         self._leases.grant(lease)
-        running = self._running[action.pilot] = _Running(self._clusters[action.key.cluster])
+        running = _Running(action.key, action.expires, self._clusters[action.key.cluster])
+        self._running[action.pilot] = running
         _log.info("starting a worker", extra=_facts(action.key, lease))
         self._spawn(self._run(action, lease, running))
 
     async def _run(self, action: plan.StartJob, lease: Lease, running: _Running) -> None:
         """Follow one job from its submission to its end."""
+        # First the record: whatever happens after it, the next run knows of this job.
+        await self._vault.settled(lease.id, within_s=_WRITTEN_S)
         now = self._clock()
         job = build_job(
             self._pools[action.key],
@@ -176,20 +289,31 @@ class Dispatch:
             relays=self._promises.relays,
             ca_file=self._promises.ca_file,
         )
-        exit_code: int | None = None
         try:
             running.handle = await running.cluster.submit(job)
         except SubmitFailed as error:
-            tail = error.message
-        else:
-            if running.stop_asked:
-                self._spawn(running.cluster.stop(running.handle))
-            ended = await running.cluster.observe(running.handle)
-            exit_code, tail = ended.exit_code, ended.tail
-        _log.info("a worker's job ended", extra={**_facts(action.key, lease), "exit_code": exit_code})
-        del self._running[action.pilot]
-        self._apply(plan.JobEnded(self._clock(), action.pilot, exit_code, tail))
-        self._leases.revoke(action.pilot)
+            self._ended(action.pilot, lease, running, None, error.message, started=False)
+            return
+        self._write_down()
+        if running.stop_asked:
+            self._spawn(running.cluster.stop(running.handle))
+        await self._follow(action.pilot, lease, running)
+
+    async def _follow(self, pilot: int, lease: Lease, running: _Running) -> None:
+        """Wait for a job's end."""
+        if running.handle is None:
+            raise RuntimeError("a job without handle")
+        ended = await running.cluster.observe(running.handle)
+        self._ended(pilot, lease, running, ended.exit_code, ended.tail)
+
+    def _ended(
+        self, pilot: int, lease: Lease, running: _Running, exit_code: int | None, tail: str, *, started: bool = True
+    ) -> None:
+        _log.info("a worker's job ended", extra={**_facts(running.key, lease), "exit_code": exit_code})
+        self._apply(plan.JobEnded(self._clock(), pilot, exit_code, tail, started=started))
+        del self._running[pilot]
+        self._leases.revoke(pilot)
+        self._vault.forget(lease.id)
 
     def _stop(self, pilot: int) -> None:
         running = self._running[pilot]

@@ -1,6 +1,8 @@
 """From the deployment to pools, and from a lease to the pilot job that a backend gets. Pure."""
 
+import hashlib
 from dataclasses import dataclass
+from typing import Final
 
 from stream_core.deployment import Deployment, PoolConfig
 from stream_core.errors import ConfigError
@@ -8,6 +10,8 @@ from stream_core.ids import to_hex
 from stream_core.wire.job import EngineSpec, PilotJob
 from stream_core.wire.payloads import ModelOffer
 from stream_hpc_dispatch.plan import PoolKey, PoolSpec
+
+_SERVED: Final = {"model", "engine_url", "engine_command", "engine_environment", "engine_ready_path", "max_requests"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,11 @@ class Pool:
                 demo=model.demo,
             )
         ]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of what its workers are told to serve: a worker with another one is not this pool's any more."""
+        return hashlib.sha256(self.config.model_dump_json(include=_SERVED).encode()).hexdigest()
 
 
 def pools_of(deployment: Deployment, *, start_margin_s: float) -> dict[PoolKey, Pool]:
@@ -64,6 +73,7 @@ def pools_of(deployment: Deployment, *, start_margin_s: float) -> dict[PoolKey, 
                 max_workers=config.max_workers,
                 walltime_s=config.walltime_s,
                 start_limit_s=config.engine_start_timeout_s + start_margin_s,
+                renewal_surge=config.renewal_surge,
             )
             pools[key] = Pool(spec, config)
     return pools

@@ -18,7 +18,7 @@ the way can repeat it. Only STATUS is one.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -77,10 +77,13 @@ class Lease:
             PublicKey(announcement.mlkem768, announcement.x25519).load()
             if before is not None:
                 self._given_up.add(before.x25519)
-            key = status_key(self.bootstrap_secret, lease_id=self.id, instance=announcement.x25519)
-            self._opener, self._last_sequence = Opener(key), -1
+            self._believe(announcement)
         self.announcement = announcement
         return before is not None and not same_key
+
+    def _believe(self, announcement: payloads.Announcement) -> None:
+        key = status_key(self.bootstrap_secret, lease_id=self.id, instance=announcement.x25519)
+        self.announcement, self._opener, self._last_sequence = announcement, Opener(key), -1
 
     def status(self, frame: Frame) -> payloads.Status:
         """Open a STATUS frame; the caller has checked `expects`.
@@ -101,6 +104,25 @@ class Lease:
     def announced(self) -> bool:
         """Whether there is a key."""
         return self._opener is not None
+
+    @property
+    def last_sequence(self) -> int:
+        """Of the newest STATUS; -1 before the first one."""
+        return self._last_sequence
+
+    @property
+    def given_up(self) -> list[bytes]:
+        """Keys that newer ones replaced, sorted."""
+        return sorted(self._given_up)
+
+    def restore(
+        self, announcement: payloads.Announcement | None, last_sequence: int, given_up: Iterable[bytes]
+    ) -> None:
+        """Go on where an earlier run of this program stopped; all of it was verified then."""
+        self._given_up = set(given_up)
+        if announcement is not None:
+            self._believe(announcement)
+            self._last_sequence = last_sequence
 
     def expects(self, sequence: int) -> bool:
         """Whether a STATUS of this number is news."""

@@ -8,7 +8,8 @@ A pool is one model on one cluster; a pilot is one job of it, from the moment it
              |                                    | `start_limit_s` over: StopJob, failure
     READY    | takes requests                     | StatusSeen not ready -> STARTING, draining -> DRAINING
              |                                    | Announced with a new key (restarted) -> STARTING
-    DRAINING | finishes what it has               | JobEnded
+             |                                    | renewal margin reached and relieved -> DRAINING
+    DRAINING | finishes what it has               | JobEnded; one that was relieved: its relief gone -> READY
     LOST     | no STATUS for `lost_after_s`       | StatusSeen -> what the status says
              |                                    | `remove_after_s` more: StopJob, failure
 
@@ -17,14 +18,25 @@ A pool is one model on one cluster; a pilot is one job of it, from the moment it
     goes on to be shown, and JobEnded removes it. JobEnded of a pilot that was not stopping and not about to be
     renewed is a failure. While the broker is away silence proves nothing: then the clocks of silence stand still.
 
+    A pilot comes in by StartJob, as STARTING, or by Adopted, as an earlier run of this program left it:
+
+      left as  | becomes                                          | unless it is not wanted any more, or one too many
+      ---------+--------------------------------------------------+----------------------------------------------------
+      READY    | READY, and has `lost_after_s` to speak           | the same phase, and StopJob
+      DRAINING | DRAINING, likewise                               |
+      others   | STARTING, from now; likewise if it had announced |
+
     After every event each pool is filled:
       wanted   = min_ready, or 1 when a request asked for a cold model
       counting = STARTING or READY, not stopping, lease longer than the renewal margin
-      start      wanted - counting pilots, never more than `max_workers` jobs in all, none before `retry_at`, and
-                 after a failure one at a time
+      relieved = as many READY pilots count as are wanted: then those in their renewal margin get no new requests
+      leaving  = lease not longer than the renewal margin
+      room     = `max_workers` jobs, and up to `renewal_surge` more, one for each that is leaving
+      start      wanted - counting pilots, as far as there is room, none before `retry_at`, and after a failure one
+                 at a time
 
-    A failure sets `retry_at` to 0.5 s, 1 s, 2 s .. 60 s from now; READY resets that. A renewal needs room: with
-    `max_workers` jobs alive the successor starts when the old one has ended.
+    A failure sets `retry_at` to 0.5 s, 1 s, 2 s .. 60 s from now; READY resets that. Without room for a renewal the
+    successor starts when the old one has ended.
 
 `now` is in unix seconds, everywhere.
 """
@@ -54,6 +66,8 @@ class PoolSpec:
     max_workers: int
     walltime_s: float
     start_limit_s: float
+    renewal_surge: int = 0
+    """Jobs above `max_workers` while leases are renewed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +150,27 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Adoptee:
+    """A pilot that an earlier run of this program started; its job runs."""
+
+    pilot: int
+    key: PoolKey
+    expires: float
+    phase: Phase
+    announced: bool
+    wanted: bool = True
+    """Whether it serves what its pool is to serve, and was not being stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """All pilots of an earlier run, at once, so that nothing is started for what is there."""
+
+    now: float
+    pilots: tuple[Adoptee, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Announced:
     """A pilot proved its key. `restarted`: another key than before, so another process under the same lease."""
 
@@ -158,12 +193,15 @@ class StatusSeen:
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """A pilot's job is over. `exit_code` None: it never started, and `tail` says why; else `tail` ends its log."""
+    """A pilot's job is over."""
 
     now: float
     pilot: int
     exit_code: int | None
+    """None: not known."""
     tail: str = ""
+    """The end of its log; of one that never started, why."""
+    started: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +219,7 @@ class StopRequested:
     now: float
 
 
-Event = Tick | Announced | StatusSeen | JobEnded | Requested | StopRequested
+Event = Tick | Adopted | Announced | StatusSeen | JobEnded | Requested | StopRequested
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +264,15 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
 
     Raises:
         LookupError: the event is about a pilot or pool that is not there; nothing changes.
+        ValueError: an adopted pilot has the number of one that is there; nothing changes.
     """
     actions: list[Action] = []
     match event:
         case Tick():
             pools = tuple(_tick(pool, state.limits, event, actions) for pool in state.pools)
+        case Adopted():
+            state = _adopted(state, event, actions)
+            pools = state.pools
         case StopRequested():
             pools = tuple(_stop_all(pool, actions) for pool in state.pools)
             state = replace(state, stopping=True)
@@ -243,7 +285,7 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
             pools = _put(state.pools, _with(pool, _announced(pilot, event)))
         case StatusSeen():
             pool, pilot = _find(state, event.pilot)
-            pools = _put(state.pools, _status(pool, pilot, event))
+            pools = _put(state.pools, _status(pool, pilot, state.limits, event))
         case JobEnded():
             pool, pilot = _find(state, event.pilot)
             pools = _put(state.pools, _ended(pool, pilot, state.limits, event, actions))
@@ -255,10 +297,23 @@ def renewal_margin_s(spec: PoolSpec, limits: Limits) -> float:
     return min(limits.renew_before_s, spec.walltime_s / 2)
 
 
+def _leaving(pilot: Pilot, spec: PoolSpec, limits: Limits, now: float) -> bool:
+    """Whether a pilot's lease is so short that its successor is due."""
+    return now >= pilot.expires - renewal_margin_s(spec, limits)
+
+
+def _relieved(pool: PoolState, pilot: Pilot, limits: Limits, now: float) -> bool:
+    """Whether others take a leaving pilot's new requests."""
+    if not _leaving(pilot, pool.spec, limits, now):
+        return False
+    ready = [other for other in pool.pilots if other.phase is Phase.READY and _counts(other, pool.spec, limits, now)]
+    return len(ready) >= max(pool.spec.min_ready, 1)
+
+
 def _counts(pilot: Pilot, spec: PoolSpec, limits: Limits, now: float) -> bool:
     """Whether a pilot is one of those that the pool wants; the others are on their way out."""
     alive = pilot.phase in {Phase.STARTING, Phase.READY} and not pilot.stopping
-    return alive and now < pilot.expires - renewal_margin_s(spec, limits)
+    return alive and not _leaving(pilot, spec, limits, now)
 
 
 def _find(state: State, number: int) -> tuple[PoolState, Pilot]:
@@ -282,6 +337,25 @@ def _enter(pilot: Pilot, phase: Phase, now: float) -> Pilot:
     return pilot if pilot.phase is phase else replace(pilot, phase=phase, since=now)
 
 
+def _adopted(state: State, event: Adopted, actions: list[Action]) -> State:
+    known = [pilot.number for pool in state.pools for pilot in pool.pilots]
+    numbers = known + [adoptee.pilot for adoptee in event.pilots]
+    if len(set(numbers)) < len(numbers):
+        raise ValueError(f"pilot numbers {numbers} are not all different")
+    pools = state.pools
+    for adoptee in event.pilots:
+        pool = replace(state, pools=pools).pool(adoptee.key)
+        phase = adoptee.phase if adoptee.phase in {Phase.READY, Phase.DRAINING} else Phase.STARTING
+        seen = event.now if adoptee.announced else None
+        pilot = Pilot(adoptee.pilot, phase, event.now, adoptee.expires, seen, adoptee.announced)
+        staying = sum(not other.stopping for other in pool.pilots)
+        pool = replace(pool, pilots=(*pool.pilots, pilot))
+        if not adoptee.wanted or staying >= pool.spec.max_workers + pool.spec.renewal_surge:
+            pool = _stop(pool, pilot, actions)
+        pools = _put(pools, pool)
+    return replace(state, pools=pools, next_number=max([state.next_number - 1, *numbers]) + 1)
+
+
 def _announced(pilot: Pilot, event: Announced) -> Pilot:
     if not event.restarted:
         return replace(pilot, announced=True)
@@ -289,7 +363,7 @@ def _announced(pilot: Pilot, event: Announced) -> Pilot:
     return pilot if pilot.stopping else replace(pilot, phase=Phase.STARTING, since=event.now)
 
 
-def _status(pool: PoolState, pilot: Pilot, event: StatusSeen) -> PoolState:
+def _status(pool: PoolState, pilot: Pilot, limits: Limits, event: StatusSeen) -> PoolState:
     seen = replace(pilot, seen=event.now, running=event.running, note=event.note)
     if pilot.stopping:
         return _with(pool, seen)
@@ -297,6 +371,8 @@ def _status(pool: PoolState, pilot: Pilot, event: StatusSeen) -> PoolState:
         return _with(pool, _enter(seen, Phase.DRAINING, event.now))
     if not event.engine_ready:
         return _with(pool, _enter(seen, Phase.STARTING, event.now))
+    if _relieved(pool, pilot, limits, event.now):
+        return _with(pool, _enter(seen, Phase.DRAINING, event.now))
     if pilot.phase is not Phase.READY:
         pool = replace(pool, failures=0, retry_at=0.0, reason="", requested=False)
     return _with(pool, _enter(seen, Phase.READY, event.now))
@@ -331,7 +407,8 @@ def _judge(pool: PoolState, pilot: Pilot, limits: Limits, now: float, actions: l
     if pilot.phase is Phase.STARTING and in_phase_s >= pool.spec.start_limit_s:
         reason = reasons.never_ready(pool.spec.start_limit_s, announced=pilot.announced, note=pilot.note)
         return _failed(_stop(pool, pilot, actions), pilot, limits, now, reason, actions)
-    if now >= pilot.expires:
+    relieved = pilot.phase is Phase.READY and _relieved(pool, pilot, limits, now)
+    if relieved or now >= pilot.expires:
         return _with(pool, _enter(pilot, Phase.DRAINING, now))
     return pool
 
@@ -353,7 +430,7 @@ def _ended(pool: PoolState, pilot: Pilot, limits: Limits, event: JobEnded, actio
     pool = replace(pool, pilots=tuple(other for other in pool.pilots if other.number != pilot.number))
     if pilot.stopping or left_s <= renewal_margin_s(pool.spec, limits):
         return pool
-    reason = reasons.ended(event.exit_code, event.tail, left_s=left_s)
+    reason = reasons.ended(event.exit_code, event.tail, left_s=left_s, started=event.started)
     return _failed(pool, pilot, limits, event.now, reason, actions)
 
 
@@ -374,7 +451,8 @@ def _fill(state: State, now: float, actions: list[Action]) -> State:
         spec = pool.spec
         counting = sum(_counts(pilot, spec, state.limits, now) for pilot in pool.pilots)
         missing = max(spec.min_ready, int(pool.requested)) - counting
-        missing = min(missing, spec.max_workers - len(pool.pilots))
+        leaving = sum(_leaving(pilot, spec, state.limits, now) for pilot in pool.pilots)
+        missing = min(missing, spec.max_workers + min(spec.renewal_surge, leaving) - len(pool.pilots))
         if pool.failures:
             trying = any(pilot.phase is Phase.STARTING and not pilot.stopping for pilot in pool.pilots)
             missing = 0 if trying or now < pool.retry_at else min(missing, 1)

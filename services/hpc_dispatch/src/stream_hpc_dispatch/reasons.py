@@ -9,17 +9,20 @@ _MAX_TAIL: Final = 300
 """Characters of a log that a reason quotes; the whole log lies beside it."""
 
 
-def ended(exit_code: int | None, tail: str, *, left_s: float) -> str:
+def ended(exit_code: int | None, tail: str, *, left_s: float, started: bool = True) -> str:
     """Say why a job that should have gone on is over.
 
     Args:
-        exit_code: negative: the signal that killed it; None: it never started.
+        exit_code: negative: the signal that killed it; None: not known.
         tail: the last lines of its log, or why it never started.
         left_s: seconds that its lease still had.
+        started: whether the cluster took it at all.
     """
-    if exit_code is None:
+    if not started:
         return f"the job could not be started: {quote(tail) or 'no reason was given'}"
-    if exit_code == 0:
+    if exit_code is None:
+        how = f"the worker ended, {left_s:,.0f} s before its lease"
+    elif exit_code == 0:
         how = f"the worker ended by itself, {left_s:,.0f} s before its lease"
     elif exit_code < 0:
         hint = _OUT_OF_MEMORY if exit_code == -signal.SIGKILL else ""

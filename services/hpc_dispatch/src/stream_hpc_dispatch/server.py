@@ -22,7 +22,7 @@ class Servicer(hpc_dispatch_pb2_grpc.HpcDispatchServicer):
         context: grpc.aio.ServicerContext[hpc_dispatch_pb2.WatchPoolRequest, hpc_dispatch_pb2.Pool],  # noqa: ARG002
     ) -> AsyncIterator[hpc_dispatch_pb2.Pool]:
         """The pool now, and whenever it changes."""
-        async for pool in self._dispatch.feed.watch():
+        async for pool in self._dispatch.watch():
             yield pool
 
     async def RequestWorker(  # noqa: N802  (the proto's name)

@@ -31,6 +31,16 @@ class DispatchSettings(ProgramSettings):
     """PEM bundle on the workers' machines, when the system's own does not know the relays' certificates."""
     state_dir: Path
     """Logs of local workers."""
+    lease_key_file: Path | None = None
+    """Secret of 64 hex digits that seals the leases in the broker's bucket; None keeps leases in memory only."""
+    lease_bucket: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "stream-leases"
+    """JetStream key-value bucket; all replicas of this program name the same one."""
+    lease_replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    """Nodes of the broker that keep a copy, for a new bucket."""
+    lease_refresh_s: Seconds = 10.0
+    """How often an unchanged lease is written again, with its worker's last sign of life."""
+    keep_workers: bool = True
+    """Whether local workers go on when this program is killed; its next start takes them over from the bucket."""
     worker_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "stream_worker"], min_length=1)
     """Starts a local worker; it reads its job from standard input."""
 

@@ -198,12 +198,7 @@ class WorkerSocket(WSListener):
         self._said_hello()
         self.route.close("gone", "")
         self._bridge.left(self)
-        for task in self._tasks:
-            task.cancel()
-        if self._subscription is not None and not self._bridge.bus.is_closed:
-            cleanup = asyncio.get_running_loop().create_task(_unsubscribe(self._subscription))
-            _background.add(cleanup)
-            cleanup.add_done_callback(_background.discard)
+        self._unsubscribe()
 
     def send(self, frames: bytes) -> None:
         """Send whole frames to the worker."""
@@ -235,7 +230,19 @@ class WorkerSocket(WSListener):
         if self._transport is not None and not self._transport.is_disconnected:
             self._transport.underlying_transport.resume_reading()
 
+    def _unsubscribe(self) -> None:
+        if self._subscription is not None and not self._bridge.bus.is_closed:
+            cleanup = asyncio.get_running_loop().create_task(_unsubscribe(self._subscription))
+            _background.add(cleanup)
+            cleanup.add_done_callback(_background.discard)
+            self._subscription = None
+
+    def _closed(self) -> bool:
+        return self.route.phase is Phase.CLOSED
+
     async def _serve(self, admitted: Admit) -> None:
+        if self._closed():
+            return
         previous = self._bridge.serving.get(admitted.lease_id)
         self._bridge.serving[admitted.lease_id] = self
         if previous is not None:
@@ -243,6 +250,10 @@ class WorkerSocket(WSListener):
         # Subscribed and confirmed before WELCOME: from then on no frame for this worker is missed.
         self._subscription = await self._bridge.bus.subscribe(subjects.lease_in(admitted.lease_id), cb=self._forward)
         await self._bridge.bus.flush()
+        if self._closed():
+            # It left meanwhile. Cancelling this task instead would leave a PONG behind that nobody waits for.
+            self._unsubscribe()
+            return
         self.greet()
         _log.info("worker connected", extra={"lease": to_hex(admitted.lease_id), "software": admitted.software})
 

@@ -8,6 +8,7 @@ import orjson
 from stream_core.deployment import ClusterConfig, ModelConfig, TierConfig
 from stream_core.errors import RemoteError, StreamBroken, UpstreamRejected, UpstreamTimeout, UpstreamUnavailable
 from stream_core.ids import new_id
+from stream_gateway.backends.continued import ContinuedAnswer, Persistence
 from stream_gateway.backends.contract import Answer, Call, OfferedModel
 from stream_gateway.channel import Channel, SealedAnswer
 from stream_gateway.pool import PooledWorker, PoolWatch
@@ -24,9 +25,19 @@ class HpcBackend:
         clusters: those that serve this tier.
         channel: shared by all hpc tiers of this replica.
         pool: likewise.
+        persistence: of answers whose worker is lost.
     """
 
-    def __init__(self, tier: TierConfig, clusters: list[ClusterConfig], channel: Channel, pool: PoolWatch) -> None:
+    def __init__(
+        self,
+        tier: TierConfig,
+        clusters: list[ClusterConfig],
+        channel: Channel,
+        pool: PoolWatch,
+        persistence: Persistence | None = None,
+    ) -> None:
+        self._persistence = persistence or Persistence()
+        self.echoes: dict[tuple[str, str], bool] = {}
         self._tier = tier
         self._clusters = frozenset(cluster.name for cluster in clusters)
         pools = [pool.model for cluster in clusters for pool in cluster.pools]
@@ -65,10 +76,11 @@ class HpcBackend:
         # New requests may hide behind a busy event loop: the least busy worker is chosen anew for each attempt.
         tried: set[bytes] = set()
         reason = self.unavailable(call.model)
-        while worker := self._choose(call.model, tried):
+        while worker := self.choose(call.model, tried):
             tried.add(worker.lease_id)
             try:
-                return await self._open(call, worker)
+                answer = await self.open_on(call, worker)
+                return ContinuedAnswer(answer, worker, call, self, self._persistence)
             except UpstreamUnavailable as error:
                 reason = error.message
         if not tried:
@@ -78,15 +90,25 @@ class HpcBackend:
     def _workers(self) -> list[PooledWorker]:
         return [worker for worker in self._pool.snapshot.workers.values() if worker.cluster in self._clusters]
 
-    def _choose(self, model: str, tried: set[bytes]) -> PooledWorker | None:
-        candidates = [worker for worker in self._workers() if model in worker.models and worker.lease_id not in tried]
+    def choose(self, model: str, without: set[bytes]) -> PooledWorker | None:
+        """Find the least busy ready worker of a model, without these leases."""
+        candidates = [worker for worker in self._workers() if model in worker.models and worker.lease_id not in without]
 
         def load(worker: PooledWorker) -> float:
             return self._channel.running_on(worker.lease_id) / max(1, worker.max_requests)
 
         return min(candidates, key=load, default=None)
 
-    async def _open(self, call: Call, worker: PooledWorker) -> SealedAnswer:
+    def is_ready(self, lease_id: bytes) -> bool:
+        """Whether a worker takes requests."""
+        return lease_id in self._pool.snapshot.workers
+
+    def request(self, model: str) -> None:
+        """Ask dispatch for a worker."""
+        self._pool.request_worker(model)
+
+    async def open_on(self, call: Call, worker: PooledWorker) -> SealedAnswer:
+        """Open a call on this very worker; errors as of `open`."""
         sealed = SealedCall(
             lease_id=worker.lease_id,
             worker_key=worker.key,

@@ -7,7 +7,9 @@ from stream_hpc_dispatch.clusters.base import Cluster
 from stream_hpc_dispatch.clusters.local import LocalCluster
 
 
-def open_cluster(config: ClusterConfig, *, command: list[str], state_dir: Path, stop_grace_s: float) -> Cluster:
+def open_cluster(
+    config: ClusterConfig, *, command: list[str], state_dir: Path, stop_grace_s: float, tied: bool = True
+) -> Cluster:
     """Make the backend of one cluster.
 
     Args:
@@ -15,7 +17,8 @@ def open_cluster(config: ClusterConfig, *, command: list[str], state_dir: Path, 
         command: starts a worker on this machine.
         state_dir: a folder that only this user can read.
         stop_grace_s: what a worker gets between being told to stop and being killed.
+        tied: local workers die with this program, however it ends; else the next one takes them over.
     """
     match config.backend:
         case "local":
-            return LocalCluster(command, state_dir / "workers", stop_grace_s)
+            return LocalCluster(command, state_dir / "workers", stop_grace_s, tied=tied)

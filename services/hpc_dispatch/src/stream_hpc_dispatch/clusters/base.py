@@ -5,7 +5,7 @@ start and stop is the plan's business, whether a worker lives is told by the wor
 """
 
 from dataclasses import dataclass
-from typing import NewType, Protocol
+from typing import ClassVar, NewType, Protocol
 
 from stream_core.errors import RemoteError
 from stream_core.wire.job import PilotJob
@@ -33,6 +33,9 @@ class Ended:
 class Cluster(Protocol):
     """One cluster. All methods are safe to be cancelled."""
 
+    backend: ClassVar[str]
+    """Its name in stream.yaml."""
+
     async def submit(self, job: PilotJob) -> JobHandle:
         """Hand a job over; returns when the cluster has taken it, which may be long before it runs.
 
@@ -40,6 +43,18 @@ class Cluster(Protocol):
 
         Raises:
             SubmitFailed: it was not taken, and nothing of it is left behind.
+        """
+        ...
+
+    async def recover(self, lease: str, handle: JobHandle | None) -> JobHandle | None:
+        """Find a job that an earlier run of this program handed over; `observe` and `stop` then know it.
+
+        Args:
+            lease: hex, as the job names it.
+            handle: as it was stored; None when that run ended before it could be.
+
+        Returns:
+            Its handle; None when the job is gone. Never one of a job that only looks like it.
         """
         ...
 
@@ -52,5 +67,5 @@ class Cluster(Protocol):
         ...
 
     async def close(self) -> None:
-        """Free what the backend holds; jobs of this machine don't outlive it."""
+        """Free what the backend holds; jobs go on only where another run of this program will take them over."""
         ...

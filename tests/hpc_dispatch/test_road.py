@@ -1,0 +1,134 @@
+"""The whole road, real processes: what clients see when dispatch is killed, and when a worker's lease ends."""
+
+import asyncio
+import contextlib
+import json
+from dataclasses import dataclass, field
+
+import aiohttp
+import psutil
+import pytest
+
+from stream_core.testing.road import run_road, wait_hot
+
+pytestmark = pytest.mark.process
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+STREAMS = 16
+
+
+@dataclass
+class Client:
+    """One client's stream."""
+
+    body: bytes = b""
+    status: int = 0
+    began: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self, road, session, script):
+        asked = {"model": "hpc", "stream": True, "messages": MESSAGES, "script": script}
+        async with session.post(f"{road.gateway_url}/v1/chat/completions", json=asked) as response:
+            self.status = response.status
+            async for data in response.content.iter_any():
+                self.body += data
+                self.began.set()
+
+
+@contextlib.asynccontextmanager
+async def clients(road):
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    async with aiohttp.ClientSession(
+        headers={"authorization": f"Bearer {road.api_key}"}, connector=connector
+    ) as session:
+        yield session
+
+
+async def undisturbed(road, session, script):
+    """The engine's own answer."""
+    asked = {"model": "scripted", "stream": True, "messages": MESSAGES, "script": {**script, "interval_ms": 0}}
+    async with session.post(f"{road.engine_url}/v1/chat/completions", json=asked) as response:
+        return await response.read()
+
+
+async def answer(road, session):
+    """One short request; its status."""
+    asked = {"model": "hpc", "messages": MESSAGES, "script": {"tokens": 3}}
+    async with session.post(f"{road.gateway_url}/v1/chat/completions", json=asked) as response:
+        await response.read()
+        return response.status
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  (see below)
+            await asyncio.sleep(0.05)  # other processes tell nobody
+
+
+def logged(program, message):
+    lines = [json.loads(line) for line in program.log().splitlines() if line.startswith("{")]
+    return [line for line in lines if line["msg"].startswith(message)]
+
+
+async def test_dispatch_killed_while_streams_run(tmp_path):
+    """Running streams end byte for byte, new requests are answered meanwhile, the next run takes the worker over."""
+    script = {"tokens": 160, "interval_ms": 25, "text": " {n}"}
+    with run_road(tmp_path) as road:
+        await wait_hot(road)
+        (worker,) = road.workers()
+        async with asyncio.timeout(60), clients(road) as session, asyncio.TaskGroup() as group:
+            expected = await undisturbed(road, session, script)
+            running = [Client() for _ in range(STREAMS)]
+            for client in running:
+                group.create_task(client.run(road, session, script))
+            for client in running:
+                await client.began.wait()
+            dispatch = road.services["hpc_dispatch"]
+            dispatch.process.kill()
+            await asyncio.to_thread(dispatch.process.wait)
+            assert [await answer(road, session) for _ in range(5)] == [200] * 5
+            assert not any(client.body.endswith(b"[DONE]\n\n") for client in running)
+            await asyncio.to_thread(road.start_service, "hpc_dispatch")
+            assert [await answer(road, session) for _ in range(5)] == [200] * 5
+        assert [client.body == expected for client in running] == [True] * STREAMS
+
+        again = road.services["hpc_dispatch"]
+        await until(lambda: logged(again, "took a worker over"))
+        assert [process.pid for process in road.workers()] == [worker.pid]
+        (taken,), (started,) = logged(again, "took a worker over"), logged(dispatch, "starting a worker")
+        assert taken["lease"] == started["lease"]
+        assert logged(again, "starting a worker") == []
+        assert [line for line in logged(again, "") if line["level"] != "info"] == []
+        assert again.stop() == 0
+        await until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+
+
+async def test_worker_reaches_its_walltime(tmp_path):
+    """A pool of one is renewed without a gap, a stream on the old worker finishes; left alone, the new one ends."""
+    script = {"tokens": 150, "interval_ms": 25, "text": " {n}"}
+    pool = {"walltime_s": 12, "min_ready": 1, "max_workers": 1}
+    with run_road(tmp_path, pool=pool, env={"STREAM_WORKER__DRAIN_S": "2", "STREAM_WORKER__ORPHAN_S": "1"}) as road:
+        await wait_hot(road)
+        (first,) = road.workers()
+        statuses = []
+        async with asyncio.timeout(60), clients(road) as session:
+            expected = await undisturbed(road, session, script)
+            await until(lambda: len(road.workers()) == 2)
+            client = Client()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(client.run(road, session, script))
+                while first.pid in [process.pid for process in road.workers()]:
+                    statuses.append(await answer(road, session))
+                    await asyncio.sleep(0.05)  # the time of the renewal is the deed
+            statuses += [await answer(road, session) for _ in range(5)]
+        assert client.body == expected
+        assert set(statuses) == {200}
+        assert len(statuses) > 20
+        assert first.pid not in [process.pid for process in road.workers()]
+        assert logged(road.services["hpc_dispatch"], "a worker failed") == []
+
+        road.services["hpc_dispatch"].process.kill()
+        for relay in road.relays:
+            relay.process.kill()
+        await until(lambda: road.workers() == [])
+        log = "".join(path.read_text() for path in (tmp_path / "dispatch").rglob("*.log"))
+        assert "no relay for 1 s: nobody can reach this worker, it ends" in log
