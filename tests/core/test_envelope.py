@@ -17,7 +17,7 @@ from stream_core.errors import SealError
 from stream_core.wire.frames import FrameType, header, split
 
 LEASE, OTHER_LEASE, REQUEST, GATEWAY = b"l" * 16, b"m" * 16, b"r" * 16, b"g" * 16
-WORKER = WorkerKey()
+WORKER, OPEN_SECRET = WorkerKey(), b"o" * 32
 
 
 def clear(length: int, request_id: bytes = REQUEST, gateway: bytes = GATEWAY) -> bytes:
@@ -27,35 +27,41 @@ def clear(length: int, request_id: bytes = REQUEST, gateway: bytes = GATEWAY) ->
 @given(st.binary(max_size=2000))
 def test_open_round_trip(plaintext):
     """What is sealed to a worker's announced key is opened by that worker, and adds exactly the stated bytes."""
-    sealed = seal_open(plaintext, WORKER.public.load(), lease_id=LEASE, header=clear(len(plaintext)))
+    sealed = seal_open(
+        plaintext, WORKER.public.load(), lease_id=LEASE, header=clear(len(plaintext)), open_secret=OPEN_SECRET
+    )
     assert len(sealed) == len(plaintext) + HPKE_OVERHEAD
-    assert WORKER.open(sealed, lease_id=LEASE, header=clear(len(plaintext))) == plaintext
+    opened = WORKER.open(sealed, lease_id=LEASE, header=clear(len(plaintext)), open_secret=OPEN_SECRET)
+    assert opened == plaintext
 
 
 @pytest.mark.parametrize(
-    ("key", "lease", "head"),
+    ("key", "lease", "head", "secret"),
     [
-        (WorkerKey(), LEASE, clear(6)),
-        (WORKER, OTHER_LEASE, clear(6)),
-        (WORKER, LEASE, clear(6, request_id=b"x" * 16)),
-        (WORKER, LEASE, clear(6, gateway=b"x" * 16)),
+        (WorkerKey(), LEASE, clear(6), OPEN_SECRET),
+        (WORKER, OTHER_LEASE, clear(6), OPEN_SECRET),
+        (WORKER, LEASE, clear(6, request_id=b"x" * 16), OPEN_SECRET),
+        (WORKER, LEASE, clear(6, gateway=b"x" * 16), OPEN_SECRET),
+        (WORKER, LEASE, clear(6), bytes(32)),
     ],
-    ids=["another worker", "another lease", "another request", "another return address"],
+    ids=["another worker", "another lease", "another request", "another return address", "nobody of ours"],
 )
-def test_open_is_bound_to_its_place(key, lease, head):
-    """An OPEN carried to another worker, lease, request or gateway does not open."""
-    sealed = seal_open(b"secret", WORKER.public.load(), lease_id=LEASE, header=clear(6))
+def test_open_is_bound_to_its_place(key, lease, head, secret):
+    """An OPEN carried to another worker, lease, request or gateway, or sealed without the secret, does not open."""
+    sealed = seal_open(b"secret", WORKER.public.load(), lease_id=LEASE, header=clear(6), open_secret=OPEN_SECRET)
     with pytest.raises(SealError):
-        key.open(sealed, lease_id=lease, header=head)
+        key.open(sealed, lease_id=lease, header=head, open_secret=secret)
 
 
 @given(st.integers(0, HPKE_OVERHEAD + 5), st.integers(1, 255))
 def test_open_changed_anywhere_fails(place, mask):
     """An OPEN with one byte changed does not open, wherever the byte is."""
-    sealed = bytearray(seal_open(b"secret", WORKER.public.load(), lease_id=LEASE, header=clear(6)))
+    sealed = bytearray(
+        seal_open(b"secret", WORKER.public.load(), lease_id=LEASE, header=clear(6), open_secret=OPEN_SECRET)
+    )
     sealed[place] ^= mask
     with pytest.raises(SealError):
-        WORKER.open(bytes(sealed), lease_id=LEASE, header=clear(6))
+        WORKER.open(bytes(sealed), lease_id=LEASE, header=clear(6), open_secret=OPEN_SECRET)
 
 
 @given(st.lists(st.binary(max_size=100), min_size=1, max_size=5))

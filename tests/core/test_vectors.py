@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 
-from stream_core.envelope.keys import WorkerKey, sign_announcement, verify_announcement
+from stream_core.envelope.keys import WorkerKey, open_secret_of, sign_announcement, verify_announcement
 from stream_core.envelope.session import Opener, Sealer, status_key, to_gateway_key, to_worker_key
 from stream_core.wire.frames import FrameType, encode, split
 from stream_core.wire.payloads import (
@@ -44,7 +44,14 @@ def _worker_key() -> WorkerKey:
 def test_open():
     """The golden OPEN opens with its worker's key and says what it said (HPKE draws its own randomness: one way)."""
     (frame,) = split(bytes.fromhex(GOLDEN["open"]))
-    opened, body = load_open(_worker_key().open(frame.body, lease_id=LEASE, header=frame.header))
+    opened, body = load_open(
+        _worker_key().open(
+            frame.body,
+            lease_id=LEASE,
+            header=frame.header,
+            open_secret=open_secret_of(BOOTSTRAP, lease_id=LEASE),
+        )
+    )
     assert opened == Open(
         secret=SECRET,
         opened_at_ms=1763650000000,

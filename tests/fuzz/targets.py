@@ -22,6 +22,7 @@ from stream_relay.routes import Close, Phase, Publish, WorkerRoute, welcome
 from stream_worker.desk import Abort, Desk, Dropped, Send, Start, Wake
 
 LEASE, OTHER_LEASE, GATEWAY = b"l" * 16, b"m" * 16, b"g" * 16
+OPEN_SECRET = b"o" * 32
 KEY = WorkerKey()
 PUBLIC = KEY.public.load()
 NOW_MS = 1_763_650_000_000
@@ -33,6 +34,7 @@ def new_call(lease_id: bytes = LEASE, secret: bytes | None = None) -> SealedCall
     return SealedCall(
         lease_id=lease_id,
         worker_key=PUBLIC,
+        open_secret=OPEN_SECRET,
         request_id=secrets.token_bytes(16),
         gateway_id=GATEWAY,
         secret=secret or secrets.token_bytes(32),
@@ -108,7 +110,7 @@ class WorkerEnd:
 
     @staticmethod
     def _open(frame: Frame) -> bytes:
-        return KEY.open(frame.body, lease_id=LEASE, header=frame.header)
+        return KEY.open(frame.body, lease_id=LEASE, header=frame.header, open_secret=OPEN_SECRET)
 
 
 def _sender(sender: Any) -> tuple[object, ...]:

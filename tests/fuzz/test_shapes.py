@@ -9,7 +9,7 @@ import struct
 from collections import deque
 
 import pytest
-from fuzz.targets import GATEWAY, LEASE, NOW_MS, PUBLIC, UPLINK_FRAME, WorkerEnd, new_call, open_frames
+from fuzz.targets import GATEWAY, LEASE, NOW_MS, OPEN_SECRET, PUBLIC, UPLINK_FRAME, WorkerEnd, new_call, open_frames
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,7 +35,8 @@ NUMBERS = st.integers(0, 2**64 - 1) | st.integers(0, 40)
 
 def sealed_open(plaintext: bytes, request_id: bytes) -> Frame:
     clear = header(FrameType.OPEN, len(plaintext) + HPKE_OVERHEAD, request_id, GATEWAY, 0)
-    return split(clear + seal_open(plaintext, PUBLIC, lease_id=LEASE, header=clear), UPLINK_FRAME)[0]
+    sealed = seal_open(plaintext, PUBLIC, lease_id=LEASE, header=clear, open_secret=OPEN_SECRET)
+    return split(clear + sealed, UPLINK_FRAME)[0]
 
 
 def opened(**changes: object) -> bytes:

@@ -15,7 +15,7 @@ import nats
 from nats.aio.msg import Msg
 
 from stream_core import tickets
-from stream_core.envelope.keys import PublicKey, verify_announcement
+from stream_core.envelope.keys import PublicKey, open_secret_of, verify_announcement
 from stream_core.ids import new_id, to_hex
 from stream_core.settings import NatsSettings
 from stream_core.testing import programs
@@ -113,6 +113,7 @@ async def announced(running: Parts) -> PooledWorker:
                         models={model.id: OfferedModel(model.id, model.context_window) for model in said.models},
                         engine_models={model.id: model.engine_model for model in said.models},
                         key=PublicKey(said.mlkem768, said.x25519).load(),
+                        open_secret=open_secret_of(running.lease.secret, lease_id=running.lease.id),
                         max_requests=said.max_requests,
                     )
                 )
@@ -150,6 +151,7 @@ async def ask(
     call = SealedCall(
         lease_id=target.lease_id,
         worker_key=target.key,
+        open_secret=target.open_secret,
         request_id=new_id(),
         gateway_id=gateway.gateway_id,
         secret=secrets.token_bytes(32),

@@ -143,7 +143,7 @@ async def test_silent_engine_times_out(parts, gateway, target):
 async def test_nobody_there(parts, gateway, target):
     """A worker that is on no relay is noticed by the missing acceptance, and the error says what it may be."""
     async with lane.channel(parts.nats_url, Patience(resend_open=(0.05, 0.05))) as impatient:
-        absent = PooledWorker(b"a" * 16, "test", {}, {}, target.key, 1)
+        absent = PooledWorker(b"a" * 16, "test", {}, {}, target.key, target.open_secret, 1)
         with pytest.raises(UpstreamUnavailable, match=r"did not accept within 0\.1 s"):
             await lane.ask(impatient, absent, {})
 

@@ -13,14 +13,14 @@ from stream_core.wire.payloads import Credit, Failure, Open, Resume, dump_open, 
 from stream_core.wire.sender import SenderState
 from stream_worker.desk import ACCEPT_WINDOW_MS, Abort, Desk, Dropped, Send, Start, Wake
 
-LEASE, GATEWAY = b"l" * 16, b"g" * 16
+LEASE, GATEWAY, OPEN_SECRET = b"l" * 16, b"g" * 16, b"o" * 32
 KEY = WorkerKey()
 NOW = 1_763_650_000_000
 
 
 def new_desk(**limits: int) -> Desk:
     def open_with(frame: Frame) -> bytes:
-        return KEY.open(frame.body, lease_id=LEASE, header=frame.header)
+        return KEY.open(frame.body, lease_id=LEASE, header=frame.header, open_secret=OPEN_SECRET)
 
     return Desk(LEASE, open_with, **{"max_requests": 2, "max_body": 1000, **limits})
 
@@ -28,13 +28,21 @@ def new_desk(**limits: int) -> Desk:
 class Caller:
     """A gateway's side of one request."""
 
-    def __init__(self, *, opened_at_ms: int = NOW, body: bytes = b"{}", parts: int = 0, window: int = 100) -> None:
+    def __init__(
+        self,
+        *,
+        opened_at_ms: int = NOW,
+        body: bytes = b"{}",
+        parts: int = 0,
+        window: int = 100,
+        open_secret: bytes = OPEN_SECRET,
+    ) -> None:
         self.id, secret = secrets.token_bytes(16), secrets.token_bytes(32)
         plaintext = dump_open(
             Open(secret=secret, opened_at_ms=opened_at_ms, window=window, path="/v1/x", body_parts=parts), body
         )
         clear = header(FrameType.OPEN, len(plaintext) + HPKE_OVERHEAD, self.id, GATEWAY, 0)
-        sealed = seal_open(plaintext, KEY.public.load(), lease_id=LEASE, header=clear)
+        sealed = seal_open(plaintext, KEY.public.load(), lease_id=LEASE, header=clear, open_secret=open_secret)
         (self.open,) = split(clear + sealed)
         names = {"lease_id": LEASE, "request_id": self.id}
         self._sealer = Sealer(to_worker_key(secret, **names), request_id=self.id, return_address=GATEWAY)
@@ -195,7 +203,18 @@ def test_control_frames_replayed_changed_or_foreign_are_dropped():
 def test_open_for_another_worker_is_dropped():
     """An OPEN that a relay brings to the wrong worker says nothing to it."""
     caller = Caller()
-    desk = Desk(LEASE, lambda f: WorkerKey().open(f.body, lease_id=LEASE, header=f.header), max_requests=1, max_body=9)
-    (action,) = desk.receive(caller.open, NOW)
+    other = WorkerKey()
+
+    def open_with(frame: Frame) -> bytes:
+        return other.open(frame.body, lease_id=LEASE, header=frame.header, open_secret=OPEN_SECRET)
+
+    (action,) = Desk(LEASE, open_with, max_requests=1, max_body=9).receive(caller.open, NOW)
+    assert isinstance(action, Dropped)
+    assert action.kind == "seal_broken"
+
+
+def test_open_of_nobody_of_ours_is_dropped():
+    """The worker's public key is no secret: an OPEN sealed by who has only that is dropped without a word."""
+    (action,) = new_desk().receive(Caller(open_secret=bytes(32)).open, NOW)
     assert isinstance(action, Dropped)
     assert action.kind == "seal_broken"

@@ -11,7 +11,7 @@ from gateway_hpc import lane
 from worker.scripted_relay import ScriptedRelay, scripted_relay
 
 from stream_core import tickets
-from stream_core.envelope.keys import PublicKey, verify_announcement
+from stream_core.envelope.keys import PublicKey, open_secret_of, verify_announcement
 from stream_core.ids import new_id
 from stream_core.testing import programs
 from stream_core.testing.engine import scripted_engine
@@ -46,6 +46,7 @@ async def call_to(relay: ScriptedRelay, lease: lane.Lease) -> SealedCall:
     return SealedCall(
         lease_id=lease.id,
         worker_key=PublicKey(said.mlkem768, said.x25519).load(),
+        open_secret=open_secret_of(lease.secret, lease_id=lease.id),
         request_id=new_id(),
         gateway_id=new_id(),
         secret=secrets.token_bytes(32),

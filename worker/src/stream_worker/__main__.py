@@ -13,7 +13,7 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
-from stream_core.envelope.keys import WorkerKey
+from stream_core.envelope.keys import WorkerKey, open_secret_of
 from stream_core.errors import ConfigError, UpstreamUnavailable
 from stream_core.health import serve_health
 from stream_core.ids import from_hex
@@ -55,9 +55,10 @@ class Worker:
         self._job = job
         self._settings = settings
         lease_id, key = from_hex(job.lease), WorkerKey()
+        open_secret = open_secret_of(job.bootstrap_secret, lease_id=lease_id)
 
         def open_with(frame: Frame) -> bytes:
-            return key.open(frame.body, lease_id=lease_id, header=frame.header)
+            return key.open(frame.body, lease_id=lease_id, header=frame.header, open_secret=open_secret)
 
         desk = Desk(lease_id, open_with, max_requests=job.max_requests, max_body=settings.max_body)
         desk.refuse_new = _STARTING

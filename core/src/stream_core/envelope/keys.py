@@ -5,7 +5,9 @@
 - It announces the public half, authenticated with HMAC-SHA-256 under a key derived from the bootstrap secret;
   relay and broker see the announcement and can't change it.
 - Gateways seal OPEN to that public key (RFC 9180, single shot; HKDF-SHA256, AES-256-GCM). The clear header is
-  part of HPKE's `info`, so an OPEN fits no other lease, request or gateway.
+  part of HPKE's `info`, so an OPEN fits no other lease, request or gateway. So is the lease's **open secret**, which
+  hpc_dispatch derives from the bootstrap secret and tells to gateways alone: the public key travels in the clear, and
+  without that secret a relay could seal requests of its own.
 """
 
 import hashlib
@@ -81,19 +83,21 @@ class WorkerKey:
         self._private = MLKEM768X25519PrivateKey(post_quantum, classical)
         self.public = PublicKey(post_quantum.public_key().public_bytes_raw(), classical.public_key().public_bytes_raw())
 
-    def open(self, body: bytes, *, lease_id: bytes, header: bytes) -> bytes:
+    def open(self, body: bytes, *, lease_id: bytes, header: bytes, open_secret: bytes) -> bytes:
         """Open the body of an OPEN frame.
 
         Raises:
-            SealError: sealed to another key, lease, request or gateway, or changed on the way.
+            SealError: sealed to another key, lease, request or gateway, by nobody of ours, or changed on the way.
         """
         try:
-            return _SUITE.decrypt(body, self._private, info=_open_info(lease_id, header))
+            return _SUITE.decrypt(body, self._private, info=_open_info(lease_id, header, open_secret))
         except (InvalidTag, ValueError) as error:
             raise SealError("OPEN does not open with this worker's key") from error
 
 
-def seal_open(plaintext: bytes, key: MLKEM768X25519PublicKey, *, lease_id: bytes, header: bytes) -> bytes:
+def seal_open(
+    plaintext: bytes, key: MLKEM768X25519PublicKey, *, lease_id: bytes, header: bytes, open_secret: bytes
+) -> bytes:
     """Seal the body of an OPEN frame to a worker.
 
     Args:
@@ -101,12 +105,18 @@ def seal_open(plaintext: bytes, key: MLKEM768X25519PublicKey, *, lease_id: bytes
         key: from `PublicKey.load`.
         lease_id: 16 bytes.
         header: the frame's clear header; its body length is `len(plaintext) + HPKE_OVERHEAD`.
+        open_secret: the lease's, 32 bytes, from hpc_dispatch.
     """
-    return _SUITE.encrypt(plaintext, key, info=_open_info(lease_id, header))
+    return _SUITE.encrypt(plaintext, key, info=_open_info(lease_id, header, open_secret))
 
 
-def _open_info(lease_id: bytes, header: bytes) -> bytes:
-    return b"stream/v1 open" + lease_id + header
+def open_secret_of(bootstrap_secret: bytes, *, lease_id: bytes) -> bytes:
+    """Derive what gateways prove themselves with to the worker of a lease: 32 bytes."""
+    return derive(bootstrap_secret, info=b"stream/v1 open", salt=lease_id)
+
+
+def _open_info(lease_id: bytes, header: bytes, open_secret: bytes) -> bytes:
+    return b"stream/v1 open" + lease_id + header + open_secret
 
 
 def sign_announcement(announcement: bytes, *, lease_id: bytes, bootstrap_secret: bytes) -> bytes:

@@ -38,7 +38,7 @@ class Pool(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("lease_id", "cluster", "state", "models", "mlkem768_public", "x25519_public", "max_requests", "running", "expires_unix_ms")
+    __slots__ = ("lease_id", "cluster", "state", "models", "mlkem768_public", "x25519_public", "max_requests", "running", "expires_unix_ms", "open_secret")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class Worker(_message.Message):
     MAX_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SECRET_FIELD_NUMBER: _ClassVar[int]
     lease_id: bytes
     cluster: str
     state: WorkerState
@@ -57,7 +58,8 @@ class Worker(_message.Message):
     max_requests: int
     running: int
     expires_unix_ms: int
-    def __init__(self, lease_id: _Optional[bytes] = ..., cluster: _Optional[str] = ..., state: _Optional[_Union[WorkerState, str]] = ..., models: _Optional[_Iterable[_Union[_common_pb2.Model, _Mapping]]] = ..., mlkem768_public: _Optional[bytes] = ..., x25519_public: _Optional[bytes] = ..., max_requests: _Optional[int] = ..., running: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ...) -> None: ...
+    open_secret: bytes
+    def __init__(self, lease_id: _Optional[bytes] = ..., cluster: _Optional[str] = ..., state: _Optional[_Union[WorkerState, str]] = ..., models: _Optional[_Iterable[_Union[_common_pb2.Model, _Mapping]]] = ..., mlkem768_public: _Optional[bytes] = ..., x25519_public: _Optional[bytes] = ..., max_requests: _Optional[int] = ..., running: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., open_secret: _Optional[bytes] = ...) -> None: ...
 
 class ModelState(_message.Message):
     __slots__ = ("id", "cluster", "state", "reason")

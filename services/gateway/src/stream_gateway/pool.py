@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc.aio
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
@@ -34,6 +34,8 @@ class PooledWorker:
     models: dict[str, OfferedModel]
     engine_models: dict[str, str]
     key: MLKEM768X25519PublicKey
+    open_secret: bytes = field(repr=False)
+    """Proves to the worker that a request is a gateway's."""
     max_requests: int
 
 
@@ -159,5 +161,6 @@ class PoolWatch:
             models=models,
             engine_models=engine_models,
             key=self._keys[known],
+            open_secret=worker.open_secret,
             max_requests=worker.max_requests,
         )

@@ -29,6 +29,7 @@ class SealedCall:
     Args:
         lease_id: the worker's, 16 bytes.
         worker_key: the worker's public key, as hpc_dispatch published it.
+        open_secret: the lease's, likewise.
         request_id: 16 bytes, new for each worker that is tried.
         gateway_id: return address, 16 bytes.
         secret: 32 random bytes of this request alone.
@@ -40,6 +41,7 @@ class SealedCall:
         *,
         lease_id: bytes,
         worker_key: MLKEM768X25519PublicKey,
+        open_secret: bytes,
         request_id: bytes,
         gateway_id: bytes,
         secret: bytes,
@@ -48,6 +50,7 @@ class SealedCall:
         self.lease_id = lease_id
         self.request_id = request_id
         self._worker_key = worker_key
+        self._open_secret = open_secret
         self._gateway_id = gateway_id
         self._secret = secret
         self._window = window
@@ -77,7 +80,9 @@ class SealedCall:
         )
         plaintext = dump_open(opened, b"" if parts else body)
         clear = header(FrameType.OPEN, len(plaintext) + HPKE_OVERHEAD, self.request_id, self._gateway_id, 0)
-        sealed = seal_open(plaintext, self._worker_key, lease_id=self.lease_id, header=clear)
+        sealed = seal_open(
+            plaintext, self._worker_key, lease_id=self.lease_id, header=clear, open_secret=self._open_secret
+        )
         return [clear + sealed, *(self._sealer.seal(FrameType.BODY, part) for part in parts)]
 
     def receive(self, frame: Frame) -> Event | None:

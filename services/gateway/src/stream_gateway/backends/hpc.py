@@ -112,6 +112,7 @@ class HpcBackend:
         sealed = SealedCall(
             lease_id=worker.lease_id,
             worker_key=worker.key,
+            open_secret=worker.open_secret,
             request_id=new_id(),
             gateway_id=self._channel.gateway_id,
             secret=secrets.token_bytes(32),
