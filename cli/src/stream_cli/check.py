@@ -15,8 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from stream_cli.follow import parse_config
-from stream_core.deployment import SERVICE_SECTIONS, Deployment
+from stream_core.deployment import SERVICE_SECTIONS, Deployment, parse
 from stream_core.errors import ConfigError
 
 _TIMEOUT_S: Final = 30.0
@@ -62,7 +61,7 @@ def check(path: Path) -> Deployment:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"can't read {path}: {error}") from error
-    deployment, sections = parse_config(text, str(path))
+    deployment, sections = parse(text, source=str(path))
     with ThreadPoolExecutor() as pool:
         faults = [fault for found in pool.map(lambda name: _section_faults(path, name), sections) for fault in found]
     if faults:

@@ -13,19 +13,6 @@ _INTERVAL_S: Final = 1.0
 Parsed = tuple[Deployment, Mapping[str, Mapping[str, Any]]]
 
 
-def parse_config(text: str, source: str) -> Parsed:
-    """Read a deployment file: the deployment, and the services' own sections by name.
-
-    Raises:
-        ConfigError: it is wrong; the message names file, line and field.
-    """
-    deployment, sections = parse(text, source=source)
-    for name, section in sections.items():
-        if not isinstance(section, dict):
-            raise ConfigError(f"{source}: {name}: a mapping of the service's settings is wanted, not {section!r:.40}")
-    return deployment, sections
-
-
 async def follow(
     path: Path,
     seen: str,
@@ -53,7 +40,7 @@ async def follow(
             continue
         seen = text
         try:
-            take(parse_config(text, str(path)))
+            take(parse(text, source=str(path)))
         except ConfigError as error:
             say(f"{path} has changed and is wrong; the last good one stays in force\n{error.message}")
         else:

@@ -11,12 +11,11 @@ from typing import Any, Final
 
 from stream_cli import broker, effective
 from stream_cli.effective import Machine
-from stream_cli.follow import parse_config
 from stream_cli.home import Home, fill, rotate_logs, write_private
 from stream_cli.keys import owner_key
 from stream_cli.plan import PORTED, PROGRAMS, Ground, Wishes, chosen
 from stream_cli.ports import free_ports, require_free
-from stream_core.deployment import Deployment
+from stream_core.deployment import Deployment, parse
 from stream_core.errors import ConfigError
 
 _DEFAULT_PORT: Final = 8080
@@ -76,7 +75,7 @@ def read_config(path: Path | None) -> Config:
         raise ConfigError(f"there is no file {path}", param="--config") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"can't read {found}: {error}", param="--config") from error
-    return Config(found, text, *parse_config(text, str(found)))
+    return Config(found, text, *parse(text, source=str(found)))
 
 
 def prepare(home: Home, options: Options) -> Start:

