@@ -78,7 +78,7 @@ async def test_a_revoked_key(bare: Gateway, engine: str, client: aiohttp.ClientS
     await configure(bare, tier("local", engine))
     bare.stage.add_key("guest")
     async with asyncio.timeout(10):
-        await _status(bare, client, "guest", 200)
+        await expect_status(bare, client, "guest", 200)
         bare.stage.records[-1] = type(bare.stage.records[-1])(
             **{
                 **{name: getattr(bare.stage.records[-1], name) for name in bare.stage.records[-1].__struct_fields__},
@@ -86,8 +86,8 @@ async def test_a_revoked_key(bare: Gateway, engine: str, client: aiohttp.ClientS
             }
         )
         bare.stage.write_keys()
-        await _status(bare, client, "guest", 401)
-        await _status(bare, client, "all", 200)
+        await expect_status(bare, client, "guest", 401)
+        await expect_status(bare, client, "all", 200)
 
 
 async def test_a_drain(stage: Stage, client: aiohttp.ClientSession) -> None:
@@ -130,7 +130,7 @@ async def test_a_drain_that_takes_too_long(stage: Stage, client: aiohttp.ClientS
         assert await asyncio.to_thread(gateway.program.process.wait, 10) == 0
 
 
-async def _status(gateway: Gateway, client: aiohttp.ClientSession, key: str, wanted: int) -> None:
+async def expect_status(gateway: Gateway, client: aiohttp.ClientSession, key: str, wanted: int) -> None:
     status = 0
     while status != wanted:
         async with client.get(f"{gateway.url}/v1/models", headers=gateway.headers(key)) as response:
