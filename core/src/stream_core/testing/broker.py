@@ -57,10 +57,13 @@ class Broker:
             )
         self._process = process
         ports = self._folder / f"nats-server_{process.pid}.ports"
-        if not wait_for_file(ports, process, 10.0):
+        try:
+            if not wait_for_file(ports, process, 10.0):
+                raise RuntimeError(f"nats-server is not ready:\n{log_path.read_text()}")
+            self.url = _url(ports)
+        except BaseException:
             self.stop()
-            raise RuntimeError(f"nats-server is not ready:\n{log_path.read_text()}")
-        self.url = _url(ports)
+            raise
         self._port = int(self.url.rpartition(":")[2])
 
     @property
