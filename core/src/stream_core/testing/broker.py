@@ -58,12 +58,10 @@ class Broker:
         self._process = process
         ports = self._folder / f"nats-server_{process.pid}.ports"
         try:
-            if not wait_for_file(ports, process, 10.0):
-                raise RuntimeError(f"nats-server is not ready:\n{log_path.read_text()}")
-            self.url = _url(ports)
-        except BaseException:
+            self.url = _url(ports, process)
+        except BaseException as error:
             self.stop()
-            raise
+            raise RuntimeError(f"nats-server is not ready:\n{log_path.read_text()}") from error
         self._port = int(self.url.rpartition(":")[2])
 
     @property
@@ -88,8 +86,10 @@ class Broker:
             self._process = None
 
 
-def _url(ports: Path) -> str:
+def _url(ports: Path, process: subprocess.Popen[bytes]) -> str:
     """Read the server's address; it writes the file in place, so the first look may find only part of it."""
+    if not wait_for_file(ports, process, 10.0):
+        raise TimeoutError("no ports file")
     for _ in range(100):
         with contextlib.suppress(ValueError):
             return str(json.loads(ports.read_text())["nats"][0])
