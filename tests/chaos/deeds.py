@@ -27,6 +27,7 @@ class Watch:
 
     body: bytes = b""
     status: int = 0
+    reason: str = ""
     pauses: list[float] = field(default_factory=list)
     """Seconds between two arrivals."""
     began: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,6 +61,7 @@ async def watch(
     try:
         async with session.post(f"{road.gateway_url}/v1/chat/completions", json=body) as response:
             seen.status = response.status
+            seen.reason = response.headers.get("x-stream-reason", "")
             async for data, _ in response.content.iter_chunks():
                 now = time.monotonic()
                 if last:
@@ -192,6 +194,8 @@ def kill_service(name: str) -> Deed:
             for model in ("hpc", "auto"):
                 seen = Watch()
                 await watch(road, session, seen, {"tokens": 2}, model)
+                if name == "hpc_dispatch" and model == "hpc" and "dispatch away" not in seen.reason:
+                    raise AssertionError(f"the reason does not say that dispatch is away: {seen.reason!r}")
                 if b"[DONE]" not in seen.body:
                     raise AssertionError(f"{model} without {name}: {seen.status} {seen.body[-300:]!r}")
         await asyncio.to_thread(road.start_service, name)

@@ -134,8 +134,7 @@ class Pipeline:
                 trail.notes.append(f"{candidate.tier} failed ({error.code})")
                 continue
             trail.choice = candidate.reason
-            if fitted.note:
-                trail.notes.append(fitted.note)
+            trail.notes += [note for note in (fitted.note, entry.backend.note()) if note]
             if candidate.model.demo:
                 trail.notes.append("demo model, not to be believed")
             return begun

@@ -68,6 +68,10 @@ class Backend(Protocol):
         """None when a request may be tried, else the reason in words. No I/O: judged by what is known already."""
         ...
 
+    def note(self) -> str:
+        """What a client should know of this tier's state, for the reason it is told; mostly nothing. No I/O."""
+        ...
+
     async def open(self, call: Call) -> Answer:
         """Send the request and wait until the engine has accepted it (HTTP status 200).
 

@@ -71,6 +71,10 @@ class HpcBackend:
         ]
         return "; ".join(reasons) or f"no worker of {model} is ready"
 
+    def note(self) -> str:
+        """Say when the pool is the last known one."""
+        return "" if self._pool.connected else "dispatch away, last known pool"
+
     async def open(self, call: Call) -> Answer:
         """Try the ready workers, the least busy first, until one accepts; see the contract."""
         # New requests may hide behind a busy event loop: the least busy worker is chosen anew for each attempt.

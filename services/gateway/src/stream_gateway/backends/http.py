@@ -97,6 +97,10 @@ class HttpBackend:
         if self._session is not None:
             await self._session.close()
 
+    def note(self) -> str:
+        """Nothing."""
+        return ""
+
     async def open(self, call: Call) -> Answer:
         """Send the request and wait for status 200."""
         if self._session is None or self._key_fault is not None:

@@ -72,6 +72,10 @@ class Absent:
         """Why."""
         return self._reason
 
+    def note(self) -> str:
+        """Nothing more than why it is unavailable."""
+        return ""
+
     async def open(self, call: Call) -> Answer:  # noqa: ARG002
         """Refuse."""
         raise UpstreamUnavailable(self._reason)
