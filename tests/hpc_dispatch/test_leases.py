@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_core.envelope.keys import WorkerKey, sign_announcement
-from stream_core.envelope.session import Sealer, status_key
+from stream_core.envelope.session import Opener, Sealer, status_key, stop_key
 from stream_core.wire import frames, subjects
 from stream_core.wire.frames import FrameType
 from stream_core.wire.payloads import Announcement, ModelOffer, Status, dump
@@ -166,6 +166,18 @@ def test_forged_number_does_not_silence_the_worker(leases):
     worker = Worker()
     hear(leases, worker.announce() + frames.encode(FrameType.STATUS, bytes(40), request_id=ID, sequence=2**63))
     assert hear(leases, worker.status()) == [StatusHeard(1, Status(running=0))]
+
+
+def test_stop_frames_open_with_the_announced_key_and_always_count_on(leases):
+    """A STOP is for the process that announced itself, and each is newer than the last, whatever the clock does."""
+    lease = leases.of(1)
+    assert lease.stop_frame(1000) == b""
+    hear(leases, Worker().announce())
+    first, second = (frames.split(lease.stop_frame(now))[0] for now in (1000, 900))
+    opener = Opener(stop_key(SECRET, lease_id=ID, instance=KEYS[0].x25519))
+    assert [opener.open(frame) for frame in (first, second)] == [b"", b""]
+    assert first.sequence == 1000
+    assert second.sequence > first.sequence
 
 
 def test_last_words_of_an_ended_lease_are_no_fault(leases, faults):

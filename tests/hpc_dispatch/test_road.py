@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import sys
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -132,3 +133,21 @@ async def test_worker_reaches_its_walltime(tmp_path):
         await until(lambda: road.workers() == [])
         log = "".join(path.read_text() for path in (tmp_path / "dispatch").rglob("*.log"))
         assert "no relay for 1 s: nobody can reach this worker, it ends" in log
+
+
+async def test_a_worker_is_told_to_stop_over_its_own_channel(tmp_path):
+    """Where nobody signals the process, as on a cluster that can't be told, a sealed STOP ends it all the same."""
+    shielded = ["/bin/sh", "-c", f"trap '' TERM; {sys.executable} -m stream_worker; exit $?"]
+    env = {
+        "STREAM_HPC_DISPATCH__WORKER_COMMAND": json.dumps(shielded),
+        "STREAM_HPC_DISPATCH__STOP_GRACE_S": "60",
+    }
+    with run_road(tmp_path, env=env) as road:
+        await wait_hot(road)
+        dispatch = road.services["hpc_dispatch"]
+        assert await asyncio.to_thread(dispatch.stop) == 0
+        assert road.workers() == []
+        log = "".join(path.read_text() for path in (tmp_path / "dispatch").rglob("*.log"))
+        assert "told to stop by hpc_dispatch" in log
+        (ended,) = logged(dispatch, "a worker's job ended")
+        assert ended["exit_code"] == 0

@@ -7,40 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from stream_core.cluster_config import ClusterConfig, ModelConfig, Name, PoolConfig, Section
 from stream_core.errors import ConfigError
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+__all__ = ["ClusterConfig", "Deployment", "ModelConfig", "Name", "PolicyConfig", "PoolConfig", "TierConfig", "parse"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelConfig(_Section):
-    """A model as one tier offers it."""
-
-    id: Annotated[str, Field(min_length=1, max_length=200)]
-    """The name users see, without the tier's prefix."""
-    upstream: str = ""
-    """The engine's own name for it; the id when empty."""
-    context_window: Annotated[int, Field(ge=256)] = 8192
-    """Tokens, prompt and answer together."""
-    modalities: list[Literal["text", "image", "audio"]] = ["text"]
-    capabilities: list[str] = ["tools", "json_schema", "logprobs"]
-    tokenizer: Path | None = None
-    """Folder with tokenizer.json and tokenizer_config.json (chat template): makes token counts exact."""
-    demo: bool = False
-    """Its answers are not to be believed; every surface says so."""
-
-    @property
-    def engine_model(self) -> str:
-        """The name to send upstream."""
-        return self.upstream or self.id
-
-
-class TierConfig(_Section):
+class TierConfig(Section):
     """One tier. Tiers are listed cheapest first."""
 
     name: Name
@@ -52,7 +27,7 @@ class TierConfig(_Section):
     """Of an OpenAI-compatible server, with its /v1; for kind http."""
     api_key_env: str = ""
     api_key_file: Path | None = None
-    models: list[ModelConfig] = []
+    models: list[ModelConfig] = Field(default_factory=list)
     """For kind hpc the workers' own announcements are added; the first model is the tier's default."""
     reserved_output: Annotated[int, Field(ge=1)] = 1024
     """Tokens kept free for the answer when the caller sets no limit."""
@@ -69,38 +44,12 @@ class TierConfig(_Section):
         return self
 
 
-class PoolConfig(_Section):
-    """Workers of one model on one cluster."""
-
-    model: ModelConfig
-    engine_url: str = ""
-    """Attach to a running engine; else `engine_command` starts one."""
-    engine_command: list[str] = []
-    engine_environment: dict[str, str] = {}
-    engine_ready_path: str = "/health"
-    engine_start_timeout_s: Annotated[float, Field(gt=0)] = 600.0
-    min_ready: Annotated[int, Field(ge=0)] = 1
-    max_workers: Annotated[int, Field(ge=1)] = 1
-    renewal_surge: Annotated[int, Field(ge=0)] = 1
-    """Workers above `max_workers` while a successor takes over before a lease's end; 0 where there is no room."""
-    walltime_s: Annotated[float, Field(ge=10)] = 86_400.0
-    max_requests: Annotated[int, Field(ge=1)] = 256
-    """Requests one worker runs at once; the engine queues beyond its own slots."""
-
-
-class ClusterConfig(_Section):
-    """One cluster. Backend `local` runs workers as processes of this machine."""
-
-    name: Name
-    tier: Name = "hpc"
-    backend: Literal["local"] = "local"
-    pools: list[PoolConfig] = []
-
-
-class PolicyConfig(_Section):
+class PolicyConfig(Section):
     """Who may see what, and how good is good enough."""
 
-    classes: Annotated[list[Name], Field(min_length=1)] = ["public", "internal", "restricted"]
+    classes: Annotated[list[Name], Field(min_length=1)] = Field(
+        default_factory=lambda: ["public", "internal", "restricted"]
+    )
     """Privacy classes, the least confidential first."""
     default_class: str = "public"
     """Of a request whose key and header name none."""
@@ -108,11 +57,11 @@ class PolicyConfig(_Section):
     """The cheapest tier whose probability of a good answer reaches this one answers."""
 
 
-class Deployment(_Section):
+class Deployment(Section):
     """The whole file, less the services' own sections."""
 
-    tiers: list[TierConfig] = []
-    clusters: list[ClusterConfig] = []
+    tiers: list[TierConfig] = Field(default_factory=list)
+    clusters: list[ClusterConfig] = Field(default_factory=list)
     policy: PolicyConfig = PolicyConfig()
 
     @model_validator(mode="after")

@@ -74,6 +74,13 @@ class Worker:
         Raises:
             ConfigError: the engine can't be started, or ended by itself; or no relay was there for too long.
         """
+
+        def hear_stop(frame: Frame) -> None:
+            self._herald.check_stop(frame)
+            _log.info("told to stop by hpc_dispatch", extra={"lease": self._job.lease})
+            stop.set()
+
+        self._service.hear_stop = hear_stop
         async with contextlib.AsyncExitStack() as stack:
             port = await stack.enter_async_context(serve_health("127.0.0.1", self._job.health_port, self._ready))
             folder = self._settings.node_folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -11,8 +11,8 @@ from typing import Final
 import aiohttp
 
 from stream_core.envelope.keys import WorkerKey, sign_announcement
-from stream_core.envelope.session import Sealer, status_key
-from stream_core.errors import RemoteError
+from stream_core.envelope.session import Opener, Sealer, status_key, stop_key
+from stream_core.errors import RemoteError, SealError
 from stream_core.openai.sse import EventSplitter
 from stream_core.telemetry import Once
 from stream_core.wire import payloads
@@ -47,6 +47,7 @@ class Service:
         self.session: aiohttp.ClientSession | None = None
         self.uplink: Uplink | None = None
         self.introduce: Callable[[], list[bytes]] = list
+        self.hear_stop: Callable[[Frame], None] = lambda _: None
         self._settings = settings
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._windows: dict[bytes, asyncio.Event] = {}
@@ -71,7 +72,13 @@ class Service:
         self._send(frames)
 
     def on_frame(self, frame: Frame) -> None:
-        """Take one frame of a gateway."""
+        """Take one frame of a gateway, or hpc_dispatch's STOP."""
+        if frame.type is FrameType.STOP:
+            try:
+                self.hear_stop(frame)
+            except SealError as error:
+                self.faults.note("bad_stop", error.message)
+            return
         for action in self.desk.receive(frame, time.time_ns() // 1_000_000):
             match action:
                 case Start(request, accepted):
@@ -220,7 +227,7 @@ class Service:
 
 
 class Herald:
-    """Says who the worker is and how it does: ANNOUNCE and STATUS.
+    """Says who the worker is and how it does, ANNOUNCE and STATUS; and knows hpc_dispatch's STOP.
 
     Args:
         lease_id: 16 bytes.
@@ -237,10 +244,23 @@ class Herald:
         )
         body = sign_announcement(payloads.dump(announcement), lease_id=lease_id, bootstrap_secret=bootstrap_secret)
         self.announcement = encode(FrameType.ANNOUNCE, body, request_id=lease_id)
-        self._sealer = Sealer(
-            status_key(bootstrap_secret, lease_id=lease_id, instance=key.public.x25519), request_id=lease_id
-        )
+        instance = key.public.x25519
+        self._sealer = Sealer(status_key(bootstrap_secret, lease_id=lease_id, instance=instance), request_id=lease_id)
+        self._stop_opener = Opener(stop_key(bootstrap_secret, lease_id=lease_id, instance=instance))
+        self._lease_id = lease_id
+        self._last_stop = -1
 
     def status(self, status: payloads.Status) -> bytes:
         """Seal a heartbeat: one frame."""
         return self._sealer.seal(FrameType.STATUS, payloads.dump(status))
+
+    def check_stop(self, frame: Frame) -> None:
+        """Take a STOP for what it says.
+
+        Raises:
+            SealError: not made by hpc_dispatch for this process, or an older one again.
+        """
+        if frame.request_id != self._lease_id or frame.sequence <= self._last_stop:
+            raise SealError("a STOP of another lease, or a repeated one")
+        self._stop_opener.open(frame)
+        self._last_stop = frame.sequence

@@ -39,6 +39,25 @@ def status_key(bootstrap_secret: bytes, *, lease_id: bytes, instance: bytes) -> 
     return derive(bootstrap_secret, info=b"stream/v1 status" + instance, salt=lease_id)
 
 
+def stop_key(bootstrap_secret: bytes, *, lease_id: bytes, instance: bytes) -> bytes:
+    """Derive the key that authenticates hpc_dispatch's STOP to one worker process; arguments as of `status_key`."""
+    return derive(bootstrap_secret, info=b"stream/v1 stop" + instance, salt=lease_id)
+
+
+def seal_stop(key: bytes, *, lease_id: bytes, sequence: int) -> bytes:
+    """Build a STOP: a whole frame that says nothing but that hpc_dispatch made it.
+
+    It carries no text, so a number that is used again (a clock set back) seals the very same bytes and tells nothing.
+
+    Args:
+        key: `stop_key` of the worker process that is to stop.
+        lease_id: 16 bytes.
+        sequence: higher than that of every STOP before, as unix milliseconds are: a worker takes no older one.
+    """
+    clear = header(FrameType.STOP, TAG_BYTES, lease_id, NOBODY, sequence)
+    return clear + AESGCM(key).encrypt(sequence.to_bytes(12, "big"), b"", clear)
+
+
 class Sealer:
     """Seals the frames of one direction, in order from sequence number 0."""
 

@@ -60,7 +60,8 @@ class HpcDispatchServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RequestWorker(self, request, context):
-        """Asks for a worker of a model that has none ready. Returns at once with what is being done.
+        """Asks for a worker of a model that has none ready, or too few: a gateway repeats it every second while requests
+        wait, and says how many. Returns at once with what is being done.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -5,7 +5,7 @@
     1       1     type               FrameType
     2       2     flags              bit 0: CONTINUED (the last chunk goes on in the next DATA frame)
     4       4     body length        bytes after the header
-    8       16    request id         lease id on ANNOUNCE and STATUS, zero on HELLO, WELCOME, GOAWAY
+    8       16    request id         lease id on ANNOUNCE, STATUS and STOP, zero on HELLO, WELCOME, GOAWAY
     24      16    return address     the gateway's id; zero where no gateway is concerned
     40      8     sequence number    per request and direction, from 0
     48      ...   body               ciphertext, but on HELLO, WELCOME, GOAWAY and ANNOUNCE
@@ -53,6 +53,8 @@ class FrameType(IntEnum):
     # worker -> hpc_dispatch
     ANNOUNCE = 48
     STATUS = 49
+    # hpc_dispatch -> worker
+    STOP = 64
 
 
 TO_WORKER: Final = frozenset({FrameType.OPEN, FrameType.BODY, FrameType.CREDIT, FrameType.RESUME, FrameType.CANCEL})

@@ -32,6 +32,6 @@ class PilotJob(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_unix_s: float
     models: list[ModelOffer]
     engine: EngineSpec
-    max_requests: int = 256
+    max_requests: int = 256  # at once; 1: the worker ends after its first answer
     ca_file: str = ""  # a PEM bundle for wss:// when the system's does not do
     health_port: int = 0

@@ -96,11 +96,16 @@ class Announcement(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True):
     """STATUS, worker to hpc_dispatch, sealed under the lease: a heartbeat."""
 
-    running: int
+    running: int  # requests that this worker has taken and not answered completely
     draining: bool = False
     expires_in_s: float | None = None
     engine_ready: bool = True
-    note: str = ""
+    note: str = ""  # what the engine is doing while it is not ready, in words
+    failed: str = ""  # why this worker is about to end before its time, with the last lines of the engine's log
+    waiting: int = 0  # requests that the engine itself has queued
+    cache_use: float | None = None  # share of the engine's key-value cache in use, 0..1; None: it does not tell
+    first_token_ms: float | None = None  # the engine's own, median of the last answers; None: none yet
+    served: int = 0  # requests begun since the worker started
 
 
 _T = TypeVar("_T")

@@ -1,6 +1,6 @@
 """NATS subjects of the data plane, built and parsed here and nowhere else.
 
-    stream.v1.lease.<lease>.in     to one worker: OPEN, BODY, CREDIT, RESUME, CANCEL
+    stream.v1.lease.<lease>.in     to one worker: OPEN, BODY, CREDIT, RESUME, CANCEL; STOP
     stream.v1.lease.<lease>.out    from one worker to hpc_dispatch: ANNOUNCE, STATUS
     stream.v1.gw.<gateway>         fan-in of one gateway replica: HEAD, DATA, END, ERROR of all its requests
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from pydantic import ValidationError
 
 from stream_core import bus, tickets
-from stream_core.broker_client import Client, Msg
+from stream_core.broker_client import Client, Msg, NatsError
 from stream_core.deployment import ClusterConfig, Deployment
 from stream_core.envelope.keys import SECRET_BYTES
 from stream_core.errors import ConfigError
@@ -169,6 +169,11 @@ async def serve(stop: asyncio.Event) -> None:
     promises, key = promises_of(settings, pools), lease_key(settings)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     async with _connected(settings) as client, _open_vault(settings, client, key) as (vault, found):
+
+        async def publish(subject: str, message: bytes) -> None:
+            with contextlib.suppress(NatsError, OSError):
+                await client.publish(subject, message)
+
         dispatch = Dispatch(
             pools,
             open_clusters(settings, deployment, pools, found),
@@ -176,8 +181,10 @@ async def serve(stop: asyncio.Event) -> None:
             vault,
             limits=_limits(settings),
             clock=time.time,
+            publish=publish,
             publish_interval_s=settings.publish_interval_s,
             refresh_s=settings.lease_refresh_s,
+            look_s=settings.look_s,
         )
         await _listen(client, dispatch)
         async with (

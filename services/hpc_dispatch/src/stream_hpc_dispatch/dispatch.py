@@ -13,8 +13,9 @@ from stream_core.errors import ModelNotFound
 from stream_core.ids import new_id, to_hex
 from stream_core.rpc import hpc_dispatch_pb2
 from stream_core.telemetry import Once
+from stream_core.wire import subjects
 from stream_hpc_dispatch import plan
-from stream_hpc_dispatch.clusters.base import Cluster, JobHandle, SubmitFailed
+from stream_hpc_dispatch.clusters.base import Cluster, Ended, JobHandle, Place, SubmitFailed
 from stream_hpc_dispatch.feed import PoolFeed
 from stream_hpc_dispatch.jobs import Pool, build_job
 from stream_hpc_dispatch.leases import AnnouncementHeard, Lease, Leases, StatusHeard
@@ -26,6 +27,8 @@ from stream_hpc_dispatch.vault import Found, Vault
 _log = logging.getLogger(__name__)
 _WRITTEN_S: Final = 2.0
 """How long a start, or the end, waits for the broker to write a lease down."""
+_HEALTH_S: Final = 15.0
+"""Between two looks at a cluster."""
 _PREFERENCE: Final = ("hot", "starting", "cold", "offline")
 
 
@@ -61,8 +64,10 @@ class Dispatch:
         vault: keeps the leases for the next run.
         limits: the plan's clocks.
         clock: gives unix seconds.
+        publish: sends a message to a subject of the broker; it may be lost, and never raises.
         publish_interval_s: between two snapshots of the pool.
         refresh_s: how often an unchanged lease is written down again.
+        look_s: how often a cluster is asked where a job stands whose worker has not spoken.
     """
 
     def __init__(
@@ -74,8 +79,10 @@ class Dispatch:
         *,
         limits: plan.Limits,
         clock: Callable[[], float],
+        publish: Callable[[str, bytes], Coroutine[Any, Any, None]],
         publish_interval_s: float,
         refresh_s: float,
+        look_s: float,
     ) -> None:
         self._pools = pools
         self._clusters = clusters
@@ -83,6 +90,8 @@ class Dispatch:
         self._vault = vault
         self._refresh_s = refresh_s
         self._clock = clock
+        self._publish = publish
+        self._look_s = look_s
         self._state = plan.State(tuple(plan.PoolState(pool.spec) for pool in pools.values()), limits)
         self._faults = Once(_log)
         self._leases = Leases(self._faults.note)
@@ -106,9 +115,12 @@ class Dispatch:
                 await self._adopt(found)
                 self.feed.publish()
                 self._started.set()
-                ticking = self._jobs.create_task(self._tick(tick_s, listening))
+                routines = [self._jobs.create_task(self._tick(tick_s, listening))]
+                for name, cluster in self._clusters.items():
+                    routines.append(self._jobs.create_task(self._watch_cluster(name, cluster)))
                 await stop.wait()
-                ticking.cancel()
+                for routine in routines:
+                    routine.cancel()
                 self._apply(plan.StopRequested(self._clock()))
         finally:
             for cluster in self._clusters.values():
@@ -126,12 +138,16 @@ class Dispatch:
         """Draw the pool as it is."""
         return snapshot(self._state, self._leases.of, lambda pool: self._pools[pool.spec.key].offers)
 
-    async def request(self, model: str, cluster: str = "") -> hpc_dispatch_pb2.ModelState:
+    async def request(
+        self, model: str, cluster: str = "", *, waiting: int = 0, gateway: str = ""
+    ) -> hpc_dispatch_pb2.ModelState:
         """See to it that a worker of a model is there or on its way.
 
         Args:
             model: the name users see.
             cluster: empty: the one that is the furthest.
+            waiting: requests of that gateway that wait for it.
+            gateway: its id.
 
         Raises:
             ModelNotFound: no pool offers it.
@@ -142,7 +158,7 @@ class Dispatch:
             where = f" on cluster {cluster!r}" if cluster else ""
             raise ModelNotFound(f"no pool offers model {model!r}{where}", param="model")
         best = min(fitting, key=lambda pool: _PREFERENCE.index(model_state(pool).state))
-        self._apply(plan.Requested(self._clock(), best.spec.key))
+        self._apply(plan.Requested(self._clock(), best.spec.key, waiting, gateway))
         return model_state(self._state.pool(best.spec.key), stopping=self._state.stopping)
 
     def hear(self, subject: str, message: bytes) -> None:
@@ -163,13 +179,36 @@ class Dispatch:
                             draining=status.draining,
                             running=status.running,
                             note=status.note,
+                            failed=status.failed,
+                            waiting=status.waiting,
+                            cache_use=status.cache_use,
+                            first_token_ms=status.first_token_ms,
+                            served=status.served,
                         )
                     )
+            if self._running[heard.pilot].stop_asked:
+                self._tell_to_stop(heard.pilot)  # it has not heard the first one
 
     async def _tick(self, tick_s: float, listening: Callable[[], bool]) -> None:
         while True:
             self._apply(plan.Tick(self._clock(), listening()))
             await asyncio.sleep(tick_s)
+
+    async def _watch_cluster(self, name: str, cluster: Cluster) -> None:
+        while True:
+            health = await cluster.health()
+            self._apply(plan.ClusterSeen(self._clock(), name, health.online, health.reason))
+            await asyncio.sleep(_HEALTH_S)
+
+    async def _look(self, pilot: int, lease: Lease, running: _Running) -> None:
+        """Follow a job through its cluster's queue, until its worker speaks or it has ended."""
+        while pilot in self._running and running.handle is not None and not lease.announced:
+            view = await running.cluster.look(running.handle)
+            if pilot in self._running and view.place is not Place.UNKNOWN:
+                queued = view.place is Place.QUEUED
+                event = plan.JobSeen(self._clock(), pilot, queued, view.queue_position, view.starts, view.words)
+                self._apply(event)
+            await asyncio.sleep(self._look_s)
 
     def _apply(self, event: plan.Event) -> None:
         self._state, actions = plan.step(self._state, event)
@@ -292,7 +331,7 @@ class Dispatch:
         try:
             running.handle = await running.cluster.submit(job)
         except SubmitFailed as error:
-            self._ended(action.pilot, lease, running, None, error.message, started=False)
+            self._ended(action.pilot, lease, running, Ended(None, error.message), started=False)
             return
         self._write_down()
         if running.stop_asked:
@@ -303,14 +342,18 @@ class Dispatch:
         """Wait for a job's end."""
         if running.handle is None:
             raise RuntimeError("a job without handle")
-        ended = await running.cluster.observe(running.handle)
-        self._ended(pilot, lease, running, ended.exit_code, ended.tail)
+        looking = asyncio.create_task(self._look(pilot, lease, running))
+        try:
+            ended = await running.cluster.observe(running.handle)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+        self._ended(pilot, lease, running, ended)
 
-    def _ended(
-        self, pilot: int, lease: Lease, running: _Running, exit_code: int | None, tail: str, *, started: bool = True
-    ) -> None:
-        _log.info("a worker's job ended", extra={**_facts(running.key, lease), "exit_code": exit_code})
-        self._apply(plan.JobEnded(self._clock(), pilot, exit_code, tail, started=started))
+    def _ended(self, pilot: int, lease: Lease, running: _Running, ended: Ended, *, started: bool = True) -> None:
+        _log.info("a worker's job ended", extra={**_facts(running.key, lease), "exit_code": ended.exit_code})
+        now = self._clock()
+        self._apply(plan.JobEnded(now, pilot, ended.exit_code, ended.tail, started=started, reason=ended.reason))
         del self._running[pilot]
         self._leases.revoke(pilot)
         self._vault.forget(lease.id)
@@ -318,8 +361,15 @@ class Dispatch:
     def _stop(self, pilot: int) -> None:
         running = self._running[pilot]
         running.stop_asked = True
+        self._tell_to_stop(pilot)
         if running.handle is not None:
             self._spawn(running.cluster.stop(running.handle))
+
+    def _tell_to_stop(self, pilot: int) -> None:
+        """Send STOP to a worker over its own channel: some clusters offer no other way."""
+        lease = self._leases.of(pilot)
+        if frame := lease.stop_frame(int(self._clock() * 1000)):
+            self._spawn(self._publish(subjects.lease_in(lease.id), frame))
 
     def _report(self, failure: plan.ReportFailure) -> None:
         _log.error(

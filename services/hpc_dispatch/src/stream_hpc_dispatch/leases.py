@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from stream_core.envelope.keys import PublicKey, verify_announcement
-from stream_core.envelope.session import Opener, status_key
+from stream_core.envelope.session import Opener, seal_stop, status_key, stop_key
 from stream_core.errors import FrameError, SealError
 from stream_core.ids import to_hex
 from stream_core.wire import frames, payloads, subjects
@@ -49,6 +49,7 @@ class Lease:
     announcement: payloads.Announcement | None = None
     _opener: Opener | None = field(default=None, repr=False)
     _last_sequence: int = -1
+    _last_stop: int = 0
     _given_up: set[bytes] = field(default_factory=set)
     """X25519 halves of keys that a newer one replaced; a key is drawn per process, so none ever comes back."""
 
@@ -99,6 +100,18 @@ class Lease:
         status = payloads.load(plaintext, payloads.Status)
         _bounded("running", status.running, least=0)
         return status
+
+    def stop_frame(self, now_ms: int) -> bytes:
+        """Build a STOP for the worker process that announced itself; empty when none has.
+
+        Args:
+            now_ms: unix milliseconds.
+        """
+        if self.announcement is None:
+            return b""
+        self._last_stop = max(self._last_stop + 1, now_ms)
+        key = stop_key(self.bootstrap_secret, lease_id=self.id, instance=self.announcement.x25519)
+        return seal_stop(key, lease_id=self.id, sequence=self._last_stop)
 
     @property
     def announced(self) -> bool:

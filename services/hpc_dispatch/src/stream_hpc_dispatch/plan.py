@@ -189,6 +189,34 @@ class StatusSeen:
     draining: bool = False
     running: int = 0
     note: str = ""
+    failed: str = ""
+    """Why it is about to end before its time."""
+    waiting: int = 0
+    cache_use: float | None = None
+    first_token_ms: float | None = None
+    served: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobSeen:
+    """Where a pilot's job stands on its cluster, while its worker has not spoken."""
+
+    now: float
+    pilot: int
+    queued: bool
+    position: int | None = None
+    starts: float | None = None
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSeen:
+    """Whether a cluster takes jobs."""
+
+    now: float
+    cluster: str
+    online: bool
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,14 +230,19 @@ class JobEnded:
     tail: str = ""
     """The end of its log; of one that never started, why."""
     started: bool = True
+    reason: str = ""
+    """The cluster's own words for its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """A gateway wants a worker of a pool that has none."""
+    """A gateway wants a worker of a pool that has none, or too few."""
 
     now: float
     key: PoolKey
+    waiting: int = 0
+    """Requests of that gateway that wait now; its newest count replaces the one before."""
+    gateway: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +252,7 @@ class StopRequested:
     now: float
 
 
-Event = Tick | Adopted | Announced | StatusSeen | JobEnded | Requested | StopRequested
+Event = Tick | Adopted | Announced | StatusSeen | JobSeen | ClusterSeen | JobEnded | Requested | StopRequested
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +313,8 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
             pool = state.pool(event.key)
             cold = not any(_counts(pilot, pool.spec, state.limits, event.now) for pilot in pool.pilots)
             pools = _put(state.pools, replace(pool, requested=pool.requested or cold))
+        case JobSeen() | ClusterSeen():
+            pools = state.pools
         case Announced():
             pool, pilot = _find(state, event.pilot)
             pools = _put(state.pools, _with(pool, _announced(pilot, event)))

@@ -30,9 +30,11 @@ class Servicer(hpc_dispatch_pb2_grpc.HpcDispatchServicer):
         request: hpc_dispatch_pb2.RequestWorkerRequest,
         context: grpc.aio.ServicerContext[hpc_dispatch_pb2.RequestWorkerRequest, hpc_dispatch_pb2.RequestWorkerReply],
     ) -> hpc_dispatch_pb2.RequestWorkerReply:
-        """Start a worker of a cold model; NOT_FOUND when no pool offers it."""
+        """Start a worker of a cold model, or one more; NOT_FOUND when no pool offers it."""
         try:
-            model = await self._dispatch.request(request.model, request.cluster)
+            model = await self._dispatch.request(
+                request.model, request.cluster, waiting=request.waiting, gateway=request.gateway_id
+            )
         except ModelNotFound as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, error.message)
         return hpc_dispatch_pb2.RequestWorkerReply(model=model)

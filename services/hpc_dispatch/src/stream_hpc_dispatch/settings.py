@@ -48,6 +48,8 @@ class DispatchSettings(ProgramSettings):
     """How often the clocks below are looked at."""
     publish_interval_s: Seconds = 0.1
     """Between two snapshots of the pool."""
+    look_s: Seconds = 5.0
+    """How often a cluster is asked where a job stands whose worker has not spoken."""
     lost_after_s: Seconds = 10.0
     """Without a heartbeat (workers send one every 2 s)."""
     remove_after_s: Seconds = 30.0

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from stream_core.deployment import ClusterConfig
+from stream_core.errors import ConfigError
 from stream_hpc_dispatch.clusters.base import Cluster
 from stream_hpc_dispatch.clusters.local import LocalCluster
 
@@ -18,7 +19,13 @@ def open_cluster(
         state_dir: a folder that only this user can read.
         stop_grace_s: what a worker gets between being told to stop and being killed.
         tied: local workers die with this program, however it ends; else the next one takes them over.
+
+    Raises:
+        ConfigError: this program has no such backend.
     """
     match config.backend:
         case "local":
+            command = config.worker_command or command
             return LocalCluster(command, state_dir / "workers", stop_grace_s, tied=tied)
+        case other:
+            raise ConfigError(f"cluster {config.name!r}: no backend {other!r} in this program", param="clusters")

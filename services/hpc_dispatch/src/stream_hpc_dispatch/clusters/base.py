@@ -1,10 +1,13 @@
-"""What dispatch asks of a cluster: take a pilot job, tell when it has ended, stop it.
+"""What dispatch asks of a cluster: take a pilot job, tell where it stands and when it has ended, stop it.
 
-A backend is one file that fulfils `Cluster`, and one line in `clusters/__init__.py`. It decides nothing: when to
-start and stop is the plan's business, whether a worker lives is told by the worker's own heartbeat.
+A backend is one file that fulfils `Cluster`, a case in `clusters/__init__.py`, and its section in
+`stream_core.cluster_config`. It decides nothing: when to start and stop is the plan's business, whether a worker lives
+is told by the worker's own heartbeat. Dispatch itself tells a worker to stop, sealed, over the relay, before and after
+it calls `stop`: a backend that can't reach a running job has only to wait.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import ClassVar, NewType, Protocol
 
 from stream_core.errors import RemoteError
@@ -28,6 +31,39 @@ class Ended:
     """Negative: the signal that killed it; None where the cluster does not tell."""
     tail: str
     """The last lines of the worker's log, without secrets."""
+    reason: str = ""
+    """The cluster's own words for it, for an operator: "cancelled by root", "walltime reached", "out of memory"."""
+
+
+class Place(Enum):
+    """Where a job stands on its cluster."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    UNKNOWN = "unknown"
+    """The cluster does not tell, or can't be asked now."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job that has not ended, as its cluster sees it."""
+
+    place: Place
+    queue_position: int | None = None
+    """From 1, among the jobs that wait; None where the cluster does not tell."""
+    starts: float | None = None
+    """When the batch system expects to start it, in unix seconds."""
+    words: str = ""
+    """Why it waits, as the batch system says it: "Resources", "QOSMaxJobsPerUserLimit"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterHealth:
+    """Whether a cluster takes jobs now."""
+
+    online: bool
+    reason: str = ""
+    """Why not, for an operator."""
 
 
 class Cluster(Protocol):
@@ -58,8 +94,19 @@ class Cluster(Protocol):
         """
         ...
 
+    async def look(self, handle: JobHandle) -> JobView:
+        """Tell where a job stands; asked every few seconds until its worker has spoken. Never raises."""
+        ...
+
+    async def health(self) -> ClusterHealth:
+        """Tell whether the cluster takes jobs; asked every now and then. Never raises."""
+        ...
+
     async def observe(self, handle: JobHandle) -> Ended:
-        """Wait until a job has ended and nothing of it is left running."""
+        """Wait until a job has ended and nothing of it is left running.
+
+        It returns some time after the lease's end in any case: a cluster that never tells keeps nobody waiting.
+        """
         ...
 
     async def stop(self, handle: JobHandle) -> None:

@@ -25,7 +25,7 @@ import msgspec
 
 from stream_core.processes import identity
 from stream_core.wire.job import PilotJob
-from stream_hpc_dispatch.clusters.base import Ended, JobHandle, SubmitFailed
+from stream_hpc_dispatch.clusters.base import ClusterHealth, Ended, JobHandle, JobView, Place, SubmitFailed
 
 _log = logging.getLogger(__name__)
 
@@ -153,6 +153,14 @@ class LocalCluster:
         known = _handle(lease, pid, told)
         self._running[known] = _Job(pid, told, log)
         return known
+
+    async def look(self, handle: JobHandle) -> JobView:
+        """Tell that it runs: nobody queues here; see `Cluster`."""
+        return JobView(Place.RUNNING if handle in self._running else Place.UNKNOWN)
+
+    async def health(self) -> ClusterHealth:
+        """Tell that this machine is there; see `Cluster`."""
+        return ClusterHealth(online=True)
 
     async def observe(self, handle: JobHandle) -> Ended:
         """Wait for a worker's end; see `Cluster`."""
