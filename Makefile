@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test check lint types imports stubs alone protos lock format bench-dataplane bench-wan chaos clean
+.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan chaos clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,7 +25,11 @@ up: .venv/installed  ## start everything on this machine; Ctrl-C stops it
 	@exec $(BIN)/stream up
 
 test: .venv/installed  ## all tests, with real parts (at most 8 minutes on 2 cores)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc
+
+test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute and vLLM (at most 20 minutes)
+	@mkdir -p .cache && tests/hpc/install.sh
+	$(BIN)/python -m pytest -q tests/hpc
 
 check: .venv/installed lint types imports stubs alone  ## lint, types, import contracts, stubs, each program alone
 
