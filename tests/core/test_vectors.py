@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import mlkem, x25519
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 
 from stream_core.envelope.keys import WorkerKey, open_secret_of, sign_announcement, verify_announcement
-from stream_core.envelope.session import Opener, Sealer, status_key, to_gateway_key, to_worker_key
+from stream_core.envelope.session import Opener, Sealer, seal_stop, status_key, stop_key, to_gateway_key, to_worker_key
 from stream_core.wire.frames import FrameType, encode, split
 from stream_core.wire.payloads import (
     Credit,
@@ -95,6 +95,13 @@ def test_announce_and_status():
     instance = x25519.X25519PrivateKey.from_private_bytes(bytes.fromhex(GOLDEN["worker_x25519_private"]))
     key = status_key(BOOTSTRAP, lease_id=LEASE, instance=instance.public_key().public_bytes_raw())
     assert load(Opener(key).open(frame), Status) == Status(running=3)
+
+
+def test_stop():
+    """A STOP is made of exactly these bytes."""
+    instance = x25519.X25519PrivateKey.from_private_bytes(bytes.fromhex(GOLDEN["worker_x25519_private"]))
+    key = stop_key(BOOTSTRAP, lease_id=LEASE, instance=instance.public_key().public_bytes_raw())
+    assert seal_stop(key, lease_id=LEASE, sequence=1763650000000).hex() == GOLDEN["stop"]
 
 
 @pytest.mark.parametrize(
