@@ -290,9 +290,10 @@ async def _unsubscribe(subscription: Subscription) -> None:
 
 
 def _plain(status: int, body: bytes) -> WSUpgradeResponseWithListener:
+    headers = {"Content-Type": health.PLAIN}
     if status == 200:  # noqa: PLR2004  (HTTP's own number)
-        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_ok_response(body), None)
-    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, body), None)
+        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_ok_response(body, headers), None)
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, body, headers), None)
 
 
 def _verify(public_key: str, ticket: str, now: float) -> bytes:
