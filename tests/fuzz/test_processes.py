@@ -1,7 +1,6 @@
 """Mutants and hostile workers against real processes, while an honest stream runs: it completes byte for byte."""
 
 import asyncio
-import contextlib
 import json
 import re
 from collections import Counter, deque
@@ -176,13 +175,16 @@ async def test_sockets_of_the_relay(road):
     foreign = [fake(road, relay).hello(), encode(FrameType.ANNOUNCE, bytes(9), request_id=new_id())]
     mutants = [mutant for _, mutant in Mutator(7, seen, foreign).draw(THROWN)]
     running = asyncio.ensure_future(honest_streams(road))
-    queue, sockets = deque(mutants), 0
+    queue, sockets, closed, counts = deque(mutants), 0, 0, await metrics(base(relay))
     while queue:
         with_hello = sockets % 2 == 0
         async with await worker.admitted() if with_hello else worker.connect() as socket:
-            with contextlib.suppress(ConnectionClosed):
+            try:
                 for _ in range(min(len(queue), 10 if with_hello else 1)):
                     await socket.send(queue.popleft())
+                await (await socket.ping())
+            except ConnectionClosed:
+                closed += 1
         sockets += 1
     for _ in range(100):
         _, writer = await asyncio.open_connection("127.0.0.1", relay.ready["port"])
@@ -192,6 +194,8 @@ async def test_sockets_of_the_relay(road):
     assert await running == [expected] * STREAMS
     assert alive(road, before)
     assert "Traceback" not in relay.log()
+    # Each socket that was closed has one fault, and nothing else has.
+    assert (await metrics(base(relay))).total() - counts.total() == closed > THROWN // 10
     kinds = faults(relay.log())
     assert set(kinds) <= {"malformed", "ticket", "websocket", "replaced"}
     assert kinds["malformed"] == 1
@@ -288,6 +292,7 @@ async def test_oversized(road, strict):
     closed = await until_closed(await worker.admitted(), "text")  # type: ignore[arg-type]  # that is the point
     assert closed.rcvd is not None
     assert "only whole BINARY ones" in closed.rcvd.reason
+    assert counted(strict) == {"malformed": 2, "websocket": 1}
 
 
 async def test_a_worker_that_does_not_read(road, strict):
