@@ -199,18 +199,13 @@ async def starve_relay(road: Road) -> None:
     junk = encode(FrameType.CANCEL, bytes(500_000), request_id=new_id())
     bus = await nats.connect(road.nats_url)
 
-    async def flood() -> None:
-        while True:
-            await bus.publish(lease_in(lease_id), junk)
-            await bus.flush()
-
-    flooding = asyncio.create_task(flood())
-    try:
-        await _frozen_until_slow(road, road.relays[road.relay_in_use()].process.pid, "relay")
-    finally:
-        flooding.cancel()
-        await asyncio.gather(flooding, return_exceptions=True)
-        await bus.close()
+    frozen = asyncio.create_task(_frozen_until_slow(road, road.relays[road.relay_in_use()].process.pid, "relay"))
+    # Not a task to be cancelled: in Python 3.11 the wait in a flush may swallow that.
+    while not frozen.done():
+        await bus.publish(lease_in(lease_id), junk)
+        await bus.flush()
+    await bus.close()
+    await frozen
 
 
 async def _frozen_until_slow(road: Road, pid: int, name: str) -> None:
