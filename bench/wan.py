@@ -1,7 +1,8 @@
 """`make bench-wan`: the sealed HPC road across a WAN of 80 ms round trip, beside the same road on loopback.
 
 Real processes in two network namespaces; the site refuses all inbound connections. The rounds of both roads take
-turns. Needs root, `ip` and /dev/net/tun. Prints a table and, as its last line, one JSON object.
+turns, and so do windows that stay as they begin and windows that grow. Needs root, `ip` and /dev/net/tun. Prints a
+table and, as its last line, one JSON object.
 """
 
 import asyncio
@@ -20,14 +21,19 @@ from wan import figures
 from wan.namespaces import inside, why_not
 from wan.parts import far_lane
 
+from stream_core.wire.window import Limits
+from stream_gateway.sealed_call import DEFAULT_WINDOW
+
 ROUND_TRIP_MS = 80.0
 ROUNDS = 5
 FIRST_TOKENS = 12
 FIRST = {"tokens": 2}
 PACED = {"tokens": 3000, "per_write": 2, "interval_ms": 1}
-UNPACED = {"tokens": 3000}
 STREAMS = 32
-LOSSES = (0.0, 0.01)
+LONG, SHORT = 60_000, 3000
+"""Tokens of one unpaced answer. Where packets are lost, TCP itself is so slow that a long one says nothing more."""
+LOSSES = {0.0: LONG, 0.01: SHORT}
+WINDOWS = {"fixed_window": Limits(most=DEFAULT_WINDOW), "growing_window": Limits()}
 
 
 class Lane(NamedTuple):
@@ -36,6 +42,7 @@ class Lane(NamedTuple):
     parts: lane.Parts
     at_gateway: Callable[[], AbstractContextManager[None]]
     at_engine: Callable[[], AbstractContextManager[None]]
+    tokens: int
 
 
 async def measure_once(road: Lane) -> dict[str, float]:
@@ -46,12 +53,16 @@ async def measure_once(road: Lane) -> dict[str, float]:
         target = await lane.announced(road.parts)
         async with lane.channel(road.parts.nats_url) as gateway:
             ours = [await figures.first_token_ms(gateway, target, FIRST) for _ in range(FIRST_TOKENS)]
-            return {
+            found = {
                 "ttft_added_ms": statistics.median(ours) - statistics.median(engine),
                 "one_paced_tokens_per_s": await figures.tokens_per_s(gateway, target, PACED, streams=1),
-                "one_unpaced_tokens_per_s": await figures.tokens_per_s(gateway, target, UNPACED, streams=1),
-                "many_tokens_per_s": await figures.tokens_per_s(gateway, target, UNPACED, streams=STREAMS),
             }
+        for name, limits in WINDOWS.items():
+            async with lane.channel(road.parts.nats_url, limits=limits) as gateway:
+                for streams, tokens in ((1, road.tokens), (STREAMS, max(SHORT, road.tokens // 10))):
+                    rate = await figures.tokens_per_s(gateway, target, {"tokens": tokens}, streams=streams)
+                    found[f"{'one' if streams == 1 else 'many'}_unpaced_{name}"] = rate
+    return found
 
 
 def measure() -> dict[str, dict[str, Any]]:
@@ -63,11 +74,11 @@ def measure() -> dict[str, dict[str, Any]]:
         stack.enter_context(lane.worker(near))
         far = stack.enter_context(far_lane(far_folder, round_trip_ms=ROUND_TRIP_MS))
         nowhere = contextlib.nullcontext
-        here = Lane(near, nowhere, nowhere)
-        there = Lane(far.lane, lambda: inside(far.wan.centre), lambda: inside(far.wan.site))
+        here = Lane(near, nowhere, nowhere, LONG)
         for _ in range(ROUNDS):
             rounds.setdefault("loopback", []).append(asyncio.run(measure_once(here)))
-            for loss in LOSSES:
+            for loss, tokens in LOSSES.items():
+                there = Lane(far.lane, lambda: inside(far.wan.centre), lambda: inside(far.wan.site), tokens)
                 far.wan.command(f"loss {loss}")
                 rounds.setdefault(f"loss_{loss:g}", []).append(asyncio.run(measure_once(there)))
     return {
@@ -90,7 +101,7 @@ def main() -> None:
     result = measure()
     roads = list(result)
     print(f"The sealed road at {ROUND_TRIP_MS:g} ms round trip, median (range) of {ROUNDS} rounds")
-    print(f"{'':<26}" + "".join(f"{road:>30}" for road in roads))
+    print(f"{'tokens a second':<26}" + "".join(f"{road:>30}" for road in roads))
     for figure in result[roads[0]]:
         cells = (result[road][figure] for road in roads)
         text = ("{} ({} - {})".format(cell["median"], *cell["range"]) for cell in cells)

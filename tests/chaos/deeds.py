@@ -6,17 +6,25 @@ import json
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
+import nats
 import psutil
 
+from stream_core.ids import new_id
 from stream_core.testing.road import Road
+from stream_core.wire.frames import FrameType, encode
+from stream_core.wire.subjects import lease_in
 
 STREAMS = 64
 SCRIPT = {"tokens": 160, "interval_ms": 25, "text": " {n}", "continue": "llama"}
 """Four seconds of numbered tokens: a lost, doubled or swapped one can be seen."""
+FAST_SCRIPT = {"tokens": 6000, "per_write": 20, "interval_ms": 20, "text": " {n}"}
+"""Four windows in six seconds: 64 of them are half of what this road carries at its best."""
+SMALL_BROKER = 'max_pending: 2MB\nwrite_deadline: "500ms"'
+"""64 windows are 16 MB: more than this broker and the kernel keep for a client that does not read."""
 MESSAGES = [{"role": "user", "content": "hi"}]
 PATIENCE_S = 60
 
@@ -25,7 +33,7 @@ PATIENCE_S = 60
 class Watch:
     """What one client got."""
 
-    body: bytes = b""
+    body: bytearray = field(default_factory=bytearray)
     status: int = 0
     reason: str = ""
     pauses: list[float] = field(default_factory=list)
@@ -53,7 +61,7 @@ def client(road: Road) -> aiohttp.ClientSession:
 
 
 async def watch(
-    road: Road, session: aiohttp.ClientSession, seen: Watch, script: dict[str, object], model: str = "hpc"
+    road: Road, session: aiohttp.ClientSession, seen: Watch, script: Mapping[str, object], model: str = "hpc"
 ) -> None:
     """One client's stream from its beginning to its end."""
     body = {"model": model, "stream": True, "messages": MESSAGES, "script": script}
@@ -73,7 +81,7 @@ async def watch(
         seen.began.set()
 
 
-async def undisturbed(road: Road, script: dict[str, object]) -> bytes:
+async def undisturbed(road: Road, script: Mapping[str, object]) -> bytes:
     """The engine's own answer."""
     body = {"model": "scripted", "stream": True, "messages": MESSAGES, "script": script}
     async with (
@@ -98,13 +106,19 @@ def verbatim(body: bytes) -> bytes:
     return body
 
 
-async def under_load(road: Road, deed: Deed, *, compare: Callable[[bytes], bytes] = verbatim) -> Outcome:
+async def under_load(
+    road: Road,
+    deed: Deed,
+    *,
+    compare: Callable[[bytes], bytes] = verbatim,
+    script: Mapping[str, object] = SCRIPT,
+) -> Outcome:
     """Do a deed while streams run, and compare what each client got with the undisturbed answer."""
-    expected = compare(await undisturbed(road, {**SCRIPT, "interval_ms": 0}))
+    expected = compare(await undisturbed(road, {**script, "interval_ms": 0}))
     watches = [Watch() for _ in range(STREAMS)]
     async with asyncio.timeout(PATIENCE_S), client(road) as session, asyncio.TaskGroup() as group:
         for seen in watches:
-            group.create_task(watch(road, session, seen, SCRIPT))
+            group.create_task(watch(road, session, seen, script))
         for seen in watches:
             await seen.began.wait()
         await deed(road)
@@ -159,7 +173,7 @@ async def kill_broker_node(road: Road) -> None:
 
 
 async def drop_broker_clients(road: Road) -> None:
-    """The broker closes every connection, as it does to a slow consumer."""
+    """Every connection to the broker is closed at once."""
     for gate in road.broker_gates:
         gate.drop()
 
@@ -170,6 +184,39 @@ async def freeze_gateway(road: Road) -> None:
     os.kill(pid, signal.SIGSTOP)
     try:
         await asyncio.sleep(2)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def starve_gateway(road: Road) -> None:
+    """The gateway does nothing until the broker has disconnected it as a slow consumer."""
+    await _frozen_until_slow(road, road.services["gateway"].process.pid, "gateway")
+
+
+async def starve_relay(road: Road) -> None:
+    """The relay does nothing, while more comes for its worker than anybody keeps, until the broker disconnects it."""
+    (lease_id,) = road.leases()
+    junk = encode(FrameType.CANCEL, bytes(500_000), request_id=new_id())
+    bus = await nats.connect(road.nats_url)
+
+    frozen = asyncio.create_task(_frozen_until_slow(road, road.relays[road.relay_in_use()].process.pid, "relay"))
+    # Not a task to be cancelled: in Python 3.11 the wait in a flush may swallow that.
+    while not frozen.done():
+        await bus.publish(lease_in(lease_id), junk)
+        await bus.flush()
+    await bus.close()
+    await frozen
+
+
+async def _frozen_until_slow(road: Road, pid: int, name: str) -> None:
+    """Stop a process, and let it go on when the broker says that it has disconnected it as a slow consumer."""
+    broker = road.brokers[0]
+    before = (await asyncio.to_thread(broker.slow_consumers)).count(name)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        async with asyncio.timeout(PATIENCE_S / 2):
+            while (await asyncio.to_thread(broker.slow_consumers)).count(name) == before:
+                pass
     finally:
         os.kill(pid, signal.SIGCONT)
 

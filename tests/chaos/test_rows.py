@@ -54,6 +54,24 @@ async def test_streams_go_on(road, deed):
     assert outcome.lost == 0, outcome.complaints
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Iterator[Road]:
+    """A road whose broker keeps little for a client that does not read."""
+    with run_road(tmp_path_factory.mktemp("small"), relays=2, broker_limits=deeds.SMALL_BROKER) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("deed", "who"), [(deeds.starve_gateway, "gateway"), (deeds.starve_relay, "relay")], ids=["gateway", "relay"]
+)
+async def test_broker_disconnects_a_slow_consumer(small, deed, who):
+    """nats-server itself disconnects who does not read; the streams' bytes are those of an undisturbed run."""
+    await wait_hot(small)
+    outcome = await deeds.under_load(small, deed, script=deeds.FAST_SCRIPT)
+    assert who in small.brokers[0].slow_consumers()
+    assert outcome.lost == 0, outcome.complaints
+
+
 async def test_worker_killed(road):
     """The answers of a killed worker go on on the other one: every client's text is the undisturbed one."""
     await wait_hot(road, workers=2)

@@ -72,6 +72,9 @@ async def test_health():
         reason[0] = None
         assert await probe("/readyz") == (200, "ok")
         assert (await probe("/else"))[0] == 404
+        faults = Once(logging.getLogger("test"))
+        faults.note("probed", "this test")
+        assert 'stream_faults_total{kind="probed"} 1' in (await probe("/metrics"))[1].splitlines()
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"\0" * 20_000)
         await writer.drain()

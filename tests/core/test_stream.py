@@ -60,6 +60,24 @@ def test_window_stops_and_credit_moves_it():
     assert far.writable
 
 
+def test_what_is_kept_follows_the_window_up_to_the_senders_own_limit():
+    """After a CREDIT of a wider window more may be unacknowledged, but never more than the sender keeps by itself."""
+    near = receiver(window=MAX_PAYLOAD)
+    far = Sender(Sealer(KEY, request_id=REQUEST, return_address=GATEWAY).seal, MAX_PAYLOAD, most_kept=3 * MAX_PAYLOAD)
+    waiting = deque([bytes(MAX_PAYLOAD)] * 9)
+    for frame in [far.head(HEAD), *far.data(waiting)]:
+        near.receive(one(frame))
+    kept = []
+    for window in (2, 1, 3, 100):
+        near.widen(window * MAX_PAYLOAD)
+        assert near.consumed(0) == (window > 1)
+        far.credit(near.credit())
+        far.data(waiting)
+        kept.append(far.kept)
+    assert kept == [1, 1, 2, 3]
+    assert not far.writable
+
+
 def test_worker_past_its_credit_fails_the_request():
     """A worker that floods beyond its window by more than one payload is cut off with both numbers."""
     near, far = receiver(window=10), sender(window=10**9)

@@ -2,19 +2,21 @@
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import nats
 from fuzz.mutants import Mutator
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from stream_core import tickets
+from stream_core.errors import FrameError
 from stream_core.ids import new_id, to_hex
 from stream_core.wire import payloads, subjects
-from stream_core.wire.frames import FrameType, encode, split
+from stream_core.wire.frames import Frame, FrameType, encode, split
 
 _KEPT = 64
 _FORGERIES = 10
@@ -27,23 +29,32 @@ class Eavesdropper:
 
     Attributes:
         heard: the last frames by subject.
+        thrown: messages that were published.
+        faults: by subject, how many of their frames mean nothing there, so that somebody must count them.
     """
 
     def __init__(self, bus: Client) -> None:
         self._bus = bus
+        self._ear: Subscription | None = None
         self.heard: dict[str, list[bytes]] = defaultdict(list)
         self._newest: dict[bytes, int] = {}
         self._forged: dict[bytes, int] = defaultdict(int)
         self._own: set[bytes] = set()
         self.thrown = 0
+        self.faults: Counter[str] = Counter()
 
     @classmethod
     async def listen(cls, url: str) -> "Eavesdropper":
         """Connect and hear."""
         one = cls(await nats.connect(url))
-        await one._bus.subscribe("stream.v1.>", cb=one._hear)
+        one._ear = await one._bus.subscribe("stream.v1.>", cb=one._hear)
         await one._bus.flush()
         return one
+
+    async def heard_enough(self) -> None:
+        """Hear no more: what is thrown from now on is made of what was said until now."""
+        if self._ear is not None:
+            await self._ear.unsubscribe()
 
     async def close(self) -> None:
         await self._bus.close()
@@ -62,6 +73,7 @@ class Eavesdropper:
                     self._own.add(mutant)
                     await self._bus.publish(subject, mutant)
                     self.thrown += 1
+                    self.faults[subject] += self._faults_in(subject, mutant)
             await self._bus.flush()
 
     def _allowed(self, mutant: bytes) -> bool:
@@ -70,6 +82,15 @@ class Eavesdropper:
             return True
         self._forged[request] += 1
         return self._forged[request] <= _FORGERIES
+
+    def _faults_in(self, subject: str, message: bytes) -> int:
+        """A message that is no row of frames is one; of frames, each is one but an announcement as it was before."""
+        try:
+            frames = split(message)
+        except FrameError:
+            return 1
+        known = {_announced(frame) for (frame,) in map(split, self.heard[subject])} - {None}
+        return sum(_announced(frame) not in known for frame in frames)
 
     async def _hear(self, message: Msg) -> None:
         if message.data in self._own:
@@ -80,6 +101,10 @@ class Eavesdropper:
             kept = self.heard[message.subject]
             kept.append(frame.wire)
             del kept[1:-_KEPT]
+
+
+def _announced(frame: Frame) -> tuple[bytes, bytes] | None:
+    return (frame.request_id, frame.body) if frame.type is FrameType.ANNOUNCE else None
 
 
 class FakeWorker:

@@ -15,6 +15,7 @@ from stream_core.wire import payloads, subjects
 from stream_core.wire.frames import Frame, FrameType, encode, split
 from stream_core.wire.payloads import End, Head
 from stream_core.wire.receiver import MAX_REJECTED
+from stream_core.wire.window import Window
 from stream_gateway.channel import Channel, SealedAnswer
 from stream_gateway.sealed_call import SealedCall
 from stream_hpc_dispatch.leases import Lease, Leases
@@ -132,7 +133,8 @@ class GatewayEnd:
         names = {"lease_id": LEASE, "request_id": self.call.request_id}
         self._names, self._secret = names, secret
         self._sealer = Sealer(to_gateway_key(secret, **names), request_id=self.call.request_id, return_address=GATEWAY)
-        self.answer = SealedAnswer(self.channel, self.call, 60)
+        window = Window(self.call.window, self.call.window, self.channel.budget)
+        self.answer = SealedAnswer(self.channel, self.call, 60, window)
         self.channel._answers[self.call.request_id] = self.answer
         self.channel._running[LEASE] = 1
         self.seen: list[bytes] = []

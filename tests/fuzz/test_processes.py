@@ -1,7 +1,6 @@
 """Mutants and hostile workers against real processes, while an honest stream runs: it completes byte for byte."""
 
 import asyncio
-import contextlib
 import json
 import re
 from collections import Counter, deque
@@ -13,6 +12,7 @@ import nats
 import pytest
 from fuzz.attackers import Eavesdropper, FakeWorker, in_subject, until_closed, upstream
 from fuzz.mutants import Mutator
+from psutil import CONN_LISTEN
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from stream_core import tickets
@@ -57,6 +57,10 @@ def url(relay: programs.Program) -> str:
     return f"ws://127.0.0.1:{relay.ready['port']}"
 
 
+def base(relay: programs.Program) -> str:
+    return f"http://127.0.0.1:{relay.ready['port']}"
+
+
 def fake(road: Road, relay: programs.Program) -> FakeWorker:
     return FakeWorker(url(relay), (road.folder / "ticket.key").read_text())
 
@@ -64,6 +68,24 @@ def fake(road: Road, relay: programs.Program) -> FakeWorker:
 def faults(log: str) -> Counter[str]:
     """Log lines by kind of fault."""
     return Counter(re.findall(r'"kind": "(\w+)"', log))
+
+
+def counted(program: programs.Program) -> dict[str, int]:
+    """End a program and read what it has counted, by kind, from the last line of its log."""
+    assert program.stop() == 0
+    line = json.loads(program.log().splitlines()[-1])
+    assert line["msg"] == "faults"
+    return dict(line["faults"])
+
+
+async def metrics(where: str) -> Counter[str]:
+    """What a running program has counted, by kind, from its /metrics."""
+    async with aiohttp.ClientSession() as session, session.get(f"{where}/metrics") as response:
+        assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+        text = await response.text()
+    samples = re.findall(r'^stream_faults_total{kind="(\w+)"} (\d+)$', text, re.MULTILINE)
+    assert len(samples) == len(text.splitlines()) - 2
+    return Counter({kind: int(number) for kind, number in samples})
 
 
 def logs(road: Road) -> dict[str, str]:
@@ -120,6 +142,30 @@ async def test_who_has_the_broker_changes_nothing(road):
     assert {"malformed", "malformed_frame", "seal_broken", "replay", "unexpected_frame", "bad_status"} <= set(told)
 
 
+async def test_every_frame_is_counted(tmp_path):
+    """Worker, gateway and hpc_dispatch count each frame that means nothing to them, no more and no less."""
+    with run_road(tmp_path) as road:
+        await wait_hot(road)
+        (listening,) = [port for port in road.workers()[0].net_connections("tcp") if port.status == CONN_LISTEN]
+        at = {"in": f"http://127.0.0.1:{listening.laddr.port}", "gw": road.gateway_url}
+        spy = await Eavesdropper.listen(road.nats_url)
+        expected = await answer(road, road.gateway_url, "hpc")
+        await spy.heard_enough()
+        # Another one behind it: when it is answered, the worker has seen the end of the first.
+        assert await answer(road, road.gateway_url, "hpc") == expected
+        before = {kind: (await metrics(where)).total() for kind, where in at.items()}
+        subjects = {kind: spy.of(kind) for kind in ("in", "gw", "out")}
+        for seed, (subject,) in enumerate(subjects.values()):
+            await spy.throw(subject, THROWN, seed)
+        # An honest answer behind them: what is before it on each way has been looked at.
+        assert await answer(road, road.gateway_url, "hpc") == expected
+        for kind, where in at.items():
+            assert (await metrics(where)).total() - before[kind] == spy.faults[subjects[kind][0]], kind
+        await spy.close()
+        dispatch = counted(road.services["hpc_dispatch"])
+        assert sum(dispatch.values()) == spy.faults[subjects["out"][0]], dispatch
+
+
 async def test_sockets_of_the_relay(road):
     """Mutated messages with and without HELLO, and raw bytes, close their sockets; honest streams do not notice."""
     expected = await answer(road, road.engine_url, "scripted")
@@ -129,13 +175,16 @@ async def test_sockets_of_the_relay(road):
     foreign = [fake(road, relay).hello(), encode(FrameType.ANNOUNCE, bytes(9), request_id=new_id())]
     mutants = [mutant for _, mutant in Mutator(7, seen, foreign).draw(THROWN)]
     running = asyncio.ensure_future(honest_streams(road))
-    queue, sockets = deque(mutants), 0
+    queue, sockets, closed, counts = deque(mutants), 0, 0, await metrics(base(relay))
     while queue:
         with_hello = sockets % 2 == 0
         async with await worker.admitted() if with_hello else worker.connect() as socket:
-            with contextlib.suppress(ConnectionClosed):
+            try:
                 for _ in range(min(len(queue), 10 if with_hello else 1)):
                     await socket.send(queue.popleft())
+                await (await socket.ping())
+            except ConnectionClosed:
+                closed += 1
         sockets += 1
     for _ in range(100):
         _, writer = await asyncio.open_connection("127.0.0.1", relay.ready["port"])
@@ -145,6 +194,8 @@ async def test_sockets_of_the_relay(road):
     assert await running == [expected] * STREAMS
     assert alive(road, before)
     assert "Traceback" not in relay.log()
+    # Each socket that was closed has one fault, and nothing else has.
+    assert (await metrics(base(relay))).total() - counts.total() == closed > THROWN // 10
     kinds = faults(relay.log())
     assert set(kinds) <= {"malformed", "ticket", "websocket", "replaced"}
     assert kinds["malformed"] == 1
@@ -166,6 +217,7 @@ async def test_workers_that_leave_at_once(road, strict):
         await socket.close()
     assert "Traceback" not in strict.log()
     await bus.close()
+    assert counted(strict) == {}
 
 
 async def test_tickets(road, strict):
@@ -188,9 +240,11 @@ async def test_tickets(road, strict):
         closed = await worker.say(message)
         assert closed.rcvd is not None
         assert (closed.rcvd.code, reason in closed.rcvd.reason) == (1008, True), closed.rcvd.reason
-    kinds = faults(strict.log())
-    assert kinds == {"ticket": 1, "malformed": 1}
-    (await worker.admitted()).transport.abort()
+    assert faults(strict.log()) == {"ticket": 1, "malformed": 1}
+    await (await worker.admitted()).close()
+    expected = {"ticket": 6, "malformed": 2}
+    assert await metrics(base(strict)) == expected
+    assert counted(strict) == expected
 
 
 async def test_a_worker_that_floods(road, strict):
@@ -207,6 +261,7 @@ async def test_a_worker_that_floods(road, strict):
     assert (await heard.next_msg(timeout=5)).data == upstream(gateway_id)
     await good.close()
     await bus.close()
+    assert counted(strict) == {"malformed": 1}
 
 
 async def test_sockets_without_hello(strict, road):
@@ -222,6 +277,7 @@ async def test_sockets_without_hello(strict, road):
         assert closed.rcvd.reason == "no HELLO within 0.5 s"
     await (await worker.admitted()).close()
     assert faults(strict.log()) == {"refused": 1, "hello_timeout": 1}
+    assert counted(strict) == {"refused": 1, "hello_timeout": 5}
 
 
 async def test_oversized(road, strict):
@@ -236,6 +292,7 @@ async def test_oversized(road, strict):
     closed = await until_closed(await worker.admitted(), "text")  # type: ignore[arg-type]  # that is the point
     assert closed.rcvd is not None
     assert "only whole BINARY ones" in closed.rcvd.reason
+    assert counted(strict) == {"malformed": 2, "websocket": 1}
 
 
 async def test_a_worker_that_does_not_read(road, strict):
@@ -262,3 +319,4 @@ async def test_a_worker_that_does_not_read(road, strict):
     assert json.loads(next(line for line in strict.log().splitlines() if '"backlog"' in line))["kind"] == "backlog"
     await keen_socket.close()
     await bus.close()
+    assert counted(strict) == {"backlog": 1}

@@ -101,6 +101,7 @@ async def test_the_document_tells_the_truth(gateway: Gateway, client: aiohttp.Cl
         "/livez",
         "/readyz",
         "/health",
+        "/metrics",
         "/v1/models",
         "/v1/models/{model}",
         "/v1/chat/completions",

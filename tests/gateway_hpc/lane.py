@@ -24,6 +24,7 @@ from stream_core.testing.engine import scripted_engine
 from stream_core.wire import payloads, subjects
 from stream_core.wire.frames import FrameType, split
 from stream_core.wire.sender import MAX_PAYLOAD
+from stream_core.wire.window import Limits
 from stream_gateway.backends.contract import OfferedModel
 from stream_gateway.channel import Channel, Patience, SealedAnswer
 from stream_gateway.pool import PooledWorker
@@ -127,9 +128,11 @@ async def announced(running: Parts) -> PooledWorker:
 
 
 @contextlib.asynccontextmanager
-async def channel(nats_url: str, patience: Patience | None = None) -> AsyncIterator[Channel]:
+async def channel(
+    nats_url: str, patience: Patience | None = None, limits: Limits | None = None
+) -> AsyncIterator[Channel]:
     """The gateway's end, connected."""
-    gateway = Channel(NatsSettings(url=nats_url), new_id(), patience)
+    gateway = Channel(NatsSettings(url=nats_url), new_id(), patience, limits)
     await gateway.start()
     try:
         async with asyncio.timeout(10):

@@ -57,6 +57,8 @@ class DelayLine:
         self.loss = 0.0
         """Share of packets that vanish."""
         self.fates = dict.fromkeys(Fate, 0)
+        self.under_way = self.peak = 0
+        """Bytes between the two ends now, and the most there have been at once."""
 
     @property
     def next_arrival(self) -> float | None:
@@ -72,6 +74,8 @@ class DelayLine:
         else:
             fate = Fate.PASSES
             self._flying.append((now + self._delay_s, packet))
+            self.under_way += len(packet)
+            self.peak = max(self.peak, self.under_way)
         self.fates[fate] += 1
         return fate
 
@@ -80,4 +84,5 @@ class DelayLine:
         there = []
         while self._flying and self._flying[0][0] <= now:
             there.append(self._flying.popleft()[1])
+            self.under_way -= len(there[-1])
         return there

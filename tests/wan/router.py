@@ -7,6 +7,7 @@ input, each is answered by one JSON line; at the end of the input the process en
 
     loss SHARE     both ways, from now on
     counts         {"to_site": {"passed", "lost", "refused"}, "to_centre": {...}}
+    peak           {"to_site": bytes that were under way at once, at most, since this was last asked, "to_centre": ...}
 """
 
 import contextlib
@@ -54,6 +55,10 @@ def answer(command: str, to_site: DelayLine, to_centre: DelayLine) -> dict[str, 
         case ["counts"]:
             lines = {"to_site": to_site, "to_centre": to_centre}
             return {name: {fate.value: n for fate, n in line.fates.items()} for name, line in lines.items()}
+        case ["peak"]:
+            peaks: dict[str, object] = {"to_site": to_site.peak, "to_centre": to_centre.peak}
+            to_site.peak, to_centre.peak = to_site.under_way, to_centre.under_way
+            return peaks
         case _:
             return {"error": f"no such command: {command!r}"}
 

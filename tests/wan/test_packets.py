@@ -68,3 +68,14 @@ def test_arrive_in_order_after_the_delay_or_never(sent, loss):
     assert [one for _, one in arrived] == [one for _, one in expected]
     assert [at for at, _ in arrived] == [at for at, _ in expected]
     assert line.fates[Fate.IS_LOST] == len(sent) - len(expected)
+
+
+def test_bytes_under_way():
+    """What has been sent and has not arrived is counted, and the most of it at once; what is lost is not."""
+    line = DelayLine(0.04, lambda: 0.5, guarded=False)
+    for now, size in ((0.0, 10), (0.01, 20), (0.03, 30)):
+        line.take(bytes(size), now)
+    line.arrived(0.05)
+    line.loss = 1
+    line.take(bytes(500), 0.06)
+    assert (line.under_way, line.peak) == (30, 60)

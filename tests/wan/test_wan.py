@@ -17,6 +17,7 @@ from wan import figures
 from wan.namespaces import CENTRE_ADDRESS, SITE_ADDRESS, inside, wan, why_not
 from wan.parts import FarLane, far_lane
 
+from stream_core.wire.window import Limits
 from stream_gateway.channel import Channel
 from stream_gateway.pool import PooledWorker
 from stream_gateway.sealed_call import DEFAULT_WINDOW
@@ -165,6 +166,68 @@ async def test_the_window_fits_the_round_trip(far, gateway, target):
     print(f"\none stream: {6000 / engine_s:.0f} tokens/s at the engine, {6000 / ours_s:.0f} across")  # noqa: T201
     assert text == expected
     assert ours_s < 1.5 * engine_s + 3 * ROUND_TRIP_MS / 1000
+
+
+async def test_one_unpaced_stream_is_not_limited_by_the_first_window(far, gateway, target):
+    """Its window grows until the path is full: more bytes are under way at once than the first window has.
+
+    Bytes are counted, not time: with a window that does not grow there can't be more under way than it and a payload.
+    """
+    script: figures.Script = {"tokens": 60_000}
+    expected = (await engine_says(far, script))[1]
+    fixed = Limits(most=DEFAULT_WINDOW)
+    peaks = {}
+    for name, limits in (("fixed", fixed), ("growing", None)):
+        async with lane.channel(far.lane.nats_url, limits=limits) as channel:
+            far.wan.command("peak")
+            assert await lane.read(await lane.ask(channel, target, script)) == expected
+            peaks[name] = far.wan.command("peak")["to_centre"]
+    print(f"\nmost bytes under way on the one way: {peaks}")  # noqa: T201
+    assert peaks["fixed"] < 1.5 * (DEFAULT_WINDOW + lane.MAX_PAYLOAD)
+    assert peaks["growing"] > 2 * (DEFAULT_WINDOW + lane.MAX_PAYLOAD)
+
+
+async def test_slow_readers_keep_the_first_window(far, gateway, target):
+    """64 readers that take one batch and then nothing hold one first window each, and a quick one beside them grows."""
+    script: figures.Script = {"tokens": 30_000, "per_write": 64}
+    slow = [await lane.ask(gateway, target, script) for _ in range(64)]
+    readers = [aiter(answer) for answer in slow]
+    for reader in readers:
+        await anext(reader)
+    quick = await lane.ask(gateway, target, script)
+    expected = (await engine_says(far, script))[1]
+    assert await lane.read(quick) == expected
+    assert quick._window.size > DEFAULT_WINDOW
+    assert {answer._window.size for answer in slow} == {DEFAULT_WINDOW}
+    assert max(sum(map(len, answer._chunks)) for answer in slow) <= DEFAULT_WINDOW + lane.MAX_PAYLOAD
+    for answer in slow:
+        await answer.aclose()
+    assert gateway.budget.left == Limits().budget
+
+
+async def test_readers_that_stop_hold_no_more_than_the_budget(far, target, centre):
+    """Four streams grow and are then read no more: together they hold their first windows and the budget, at most."""
+    limits, script = Limits(most=2 << 20, budget=1 << 20), {"tokens": 60_000, "per_write": 64}
+    expected = (await engine_says(far, script))[1]
+    async with lane.channel(far.lane.nats_url, limits=limits) as channel:
+        answers = [await lane.ask(channel, target, script) for _ in range(4)]
+        readers, texts = [aiter(answer) for answer in answers], [bytearray() for _ in answers]
+
+        async def read_on(number: int, size: int) -> None:
+            while len(texts[number]) < size:
+                texts[number] += b"".join(await anext(readers[number]))
+
+        await asyncio.gather(*(read_on(number, len(expected) // 2) for number in range(4)))
+        assert channel.budget.left == 0
+        # Another answer comes whole over the same road: what the four had under way has come before its end.
+        await lane.read(await lane.ask(channel, target, {"tokens": 3000}))
+        held = sum(sum(map(len, answer._chunks)) for answer in answers)
+        assert held <= 4 * (DEFAULT_WINDOW + lane.MAX_PAYLOAD) + limits.budget
+        await asyncio.gather(*(read_on(number, len(expected)) for number in range(4)))
+        assert {bytes(text) for text in texts} == {expected}
+        for answer in answers:
+            await answer.aclose()
+        assert channel.budget.left == limits.budget
 
 
 async def test_client_leaves(far, gateway, target):

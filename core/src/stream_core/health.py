@@ -1,8 +1,11 @@
-"""`/livez` and `/readyz` for programs that serve no HTTP of their own."""
+"""Probes and counters: `/livez`, `/readyz` and `/metrics`, and a server for programs that have no HTTP of their own."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+from stream_core.telemetry import FAULTS
 
 _MAX_REQUEST = 8 * 1024
 _READ_TIMEOUT_S = 5.0
@@ -10,11 +13,15 @@ _READ_TIMEOUT_S = 5.0
 Readiness = Callable[[], str | None]
 """None when ready, else the reason why not, in words."""
 
+PLAIN: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""Content type of all that is served here; the version is that of Prometheus' text format."""
+
 
 def respond(path: str, ready: Readiness) -> tuple[int, bytes]:
-    """Answer a probe: (HTTP status, body).
+    """Answer a probe: (HTTP status, body of type `PLAIN`).
 
-    `/livez` is 200 as long as the program answers at all; `/readyz` is 503 with the reason while it is not ready.
+    `/livez` is 200 as long as the program answers at all; `/readyz` is 503 with the reason while it is not ready;
+    `/metrics` has the faults that the program has counted.
     """
     match path:
         case "/livez" | "/health":
@@ -22,6 +29,8 @@ def respond(path: str, ready: Readiness) -> tuple[int, bytes]:
         case "/readyz":
             reason = ready()
             return (200, b"ok\n") if reason is None else (503, reason.encode() + b"\n")
+        case "/metrics":
+            return 200, FAULTS.metrics()
         case _:
             return 404, b"not found\n"
 
@@ -47,7 +56,7 @@ async def serve_health(host: str, port: int, ready: Readiness) -> AsyncIterator[
             status, body = respond(parts[1].decode("ascii", "replace").partition("?")[0], ready)
             phrase = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}[status]
             writer.write(
-                f"HTTP/1.1 {status} {phrase}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+                f"HTTP/1.1 {status} {phrase}\r\nContent-Type: {PLAIN}\r\nContent-Length: {len(body)}\r\n"
                 "Connection: close\r\n\r\n".encode()
                 + body
             )

@@ -1,7 +1,8 @@
 """A program's life: startup, serve, drain, stop. One entry for all programs.
 
 `run(main)` gives `main` an event that SIGTERM or SIGINT sets, turns a `ConfigError` into one line on stderr and exit
-code 1, and leaves every other exception its traceback.
+code 1, and leaves every other exception its traceback. What the program has counted is logged while it changes, and
+once more at the end.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stream_core.errors import ConfigError
+from stream_core.telemetry import FAULTS
 
 DIE_WITH_PARENT = "STREAM_DIE_WITH_PARENT"
 PARENT_PID = "STREAM_PARENT_PID"
@@ -73,7 +75,16 @@ async def _with_signals(main: Main) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await main(stop)
+    reporting = loop.create_task(FAULTS.log_changes())
+    served = False
+    try:
+        await main(stop)
+        served = True
+    finally:
+        reporting.cancel()
+        # Who could not even start has its error to say, and nothing else.
+        if served or FAULTS.counts:
+            FAULTS.log()
     return 0
 
 

@@ -1,9 +1,11 @@
 """Logs: one JSON object a line on stderr, with the request's id where there is one; never prompts, never answers.
 
 Fields come from `extra={"request_id": ..., ...}`. What is logged per kind of fault is limited by `Once`, so that a
-flood of bad frames is a counter and one line, not a full disk.
+flood of bad frames is a counter and one line, not a full disk. The counters of a whole program are its `FAULTS`: they
+stand in a line "faults" of its log, at its end and while they change, and on `/metrics` where it serves probes.
 """
 
+import asyncio
 import json
 import logging
 import sys
@@ -11,6 +13,7 @@ import time
 from collections import Counter
 from typing import Final
 
+_log = logging.getLogger(__name__)
 _DETAIL_CHARACTERS: Final = 300
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -48,14 +51,57 @@ def configure_logs(service: str, level: str = "INFO") -> None:
     root.setLevel(level.upper())
 
 
+class Ledger:
+    """What a program has counted, by kind of fault."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._changed = asyncio.Event()
+
+    def count(self, kind: str, times: int = 1) -> None:
+        """Add to a kind; see `Once.note`."""
+        if times:
+            self.counts[kind] += times
+            self._changed.set()
+
+    def log(self) -> None:
+        """Write one line with all counts."""
+        self._changed.clear()
+        _log.log(logging.WARNING if self.counts else logging.INFO, "faults", extra={"faults": dict(self.counts)})
+
+    async def log_changes(self, interval_s: float = 60.0) -> None:
+        """Write the line within `interval_s` of a change, and no more often; until cancelled."""
+        while True:
+            await self._changed.wait()
+            await asyncio.sleep(interval_s)
+            self.log()
+
+    def metrics(self) -> bytes:
+        """The counts as Prometheus reads them (text format 0.0.4): kinds and numbers, nothing of any request."""
+        lines = ["# HELP stream_faults_total What this program refused or dropped, and what failed, by kind."]
+        lines.append("# TYPE stream_faults_total counter")
+        lines += [f'stream_faults_total{{kind="{kind}"}} {count}' for kind, count in sorted(self.counts.items())]
+        return "\n".join([*lines, ""]).encode()
+
+
+FAULTS: Final = Ledger()
+"""Of this process: every `Once` counts here, too."""
+
+
 class Once:
     """Counts faults by kind and logs the first of each kind, then at most one line per kind and minute."""
 
-    def __init__(self, logger: logging.Logger, interval_s: float = 60.0) -> None:
+    def __init__(self, logger: logging.Logger, interval_s: float = 60.0, ledger: Ledger = FAULTS) -> None:
         self._logger = logger
         self._interval_s = interval_s
+        self._ledger = ledger
         self._last: dict[str, float] = {}
         self.counts: Counter[str] = Counter()
+
+    def count(self, kind: str, times: int = 1) -> None:
+        """Count what is no news for a log: the tail of an answer whose client has left, say."""
+        self.counts[kind] += times
+        self._ledger.count(kind, times)
 
     def note(self, kind: str, detail: str) -> None:
         """Count one fault.
@@ -64,7 +110,7 @@ class Once:
             kind: from a closed set of names, never from the peer's input.
             detail: in words, without content.
         """
-        self.counts[kind] += 1
+        self.count(kind)
         now = time.monotonic()
         if now - self._last.get(kind, float("-inf")) >= self._interval_s:
             self._last[kind] = now

@@ -60,7 +60,13 @@ class Worker:
         def open_with(frame: Frame) -> bytes:
             return key.open(frame.body, lease_id=lease_id, header=frame.header, open_secret=open_secret)
 
-        desk = Desk(lease_id, open_with, max_requests=job.max_requests, max_body=settings.max_body)
+        desk = Desk(
+            lease_id,
+            open_with,
+            max_requests=job.max_requests,
+            max_body=settings.max_body,
+            max_window=settings.max_window,
+        )
         desk.refuse_new = _STARTING
         self._service = Service(desk, settings)
         self._herald = Herald(lease_id, job.bootstrap_secret, key, job.models, job.max_requests)

@@ -35,7 +35,7 @@ ACCEPT_WINDOW_MS: Final = 300_000
 MAX_REMEMBERED: Final = 1_000_000
 MAX_BODY_PARTS: Final = 4096
 MAX_WINDOW: Final = 16 * 1024 * 1024
-"""Payload bytes that one gateway may leave unacknowledged; the worker keeps them."""
+"""Payload bytes of one answer that a gateway may leave unacknowledged, unless set otherwise; the worker keeps them."""
 MAX_COPIES: Final = 8
 """Copies of one OPEN that are answered; an honest gateway sends two."""
 _PENDING_BODIES: Final = 4
@@ -120,13 +120,17 @@ class Desk:
         open_with: opens OPEN frames with the worker's key.
         max_requests: that may run at once; more are refused as busy.
         max_body: bytes of one OpenAI request.
+        max_window: payload bytes of one answer that are kept unacknowledged; credit beyond that buys nothing.
     """
 
-    def __init__(self, lease_id: bytes, open_with: OpenWith, *, max_requests: int, max_body: int) -> None:
+    def __init__(
+        self, lease_id: bytes, open_with: OpenWith, *, max_requests: int, max_body: int, max_window: int = MAX_WINDOW
+    ) -> None:
         self._lease_id = lease_id
         self._open_with = open_with
         self._max_requests = max_requests
         self._max_body = max_body
+        self._max_window = max_window
         self._seen: OrderedDict[bytes, int] = OrderedDict()
         self._horizon_ms = 0
         self.requests: dict[bytes, Request] = {}
@@ -195,8 +199,8 @@ class Desk:
             return [Dropped("clock", f"OPEN is {apart:,.0f} s from this clock, at most {ACCEPT_WINDOW_MS // 1000} s")]
         if len(self._seen) >= MAX_REMEMBERED:
             return [Dropped("flood", f"{len(self._seen):,} requests within the window, at most {MAX_REMEMBERED:,}")]
-        if not 0 < opened.window <= MAX_WINDOW:
-            return [Dropped("malformed_frame", f"OPEN: window of {opened.window:,} bytes, 1 to {MAX_WINDOW:,}")]
+        if not 0 < opened.window <= self._max_window:
+            return [Dropped("malformed_frame", f"OPEN: window of {opened.window:,} bytes, 1 to {self._max_window:,}")]
         if opened.body_parts and body:
             return [Dropped("malformed_frame", f"OPEN: {len(body):,} bytes of body besides {opened.body_parts} parts")]
         self._seen[frame.request_id] = opened.opened_at_ms
@@ -219,7 +223,7 @@ class Desk:
             id=frame.request_id,
             open=opened,
             opener=Opener(to_worker_key(opened.secret, **names)),
-            sender=Sender(sealer.seal, opened.window),
+            sender=Sender(sealer.seal, opened.window, self._max_window),
             parts=[body] if body else [],
             heard_ms=now_ms,
         )

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from stream_core.settings import ProgramSettings, program_config
+from stream_worker.desk import MAX_WINDOW
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -26,6 +27,8 @@ class WorkerSettings(ProgramSettings):
     """How long running requests may go on after SIGTERM; and how long before the lease's end new ones stop."""
     max_body: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
     """Bytes of one OpenAI request."""
+    max_window: Annotated[int, Field(ge=256 * 1024)] = MAX_WINDOW
+    """Bytes of one answer that are kept until its gateway has them; its window may grow up to this."""
     reconnect_first_s: Seconds = 0.05
     reconnect_most_s: Seconds = 5.0
     orphan_s: Seconds = 600.0

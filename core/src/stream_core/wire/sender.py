@@ -10,10 +10,10 @@ Theory: credit-based flow control with cumulative acknowledgement, and go-back-N
 
 CLOSED becomes FINISHED when the last frame is acknowledged. An illegal call raises and changes nothing.
 
-Memory: frames are kept until acknowledged. The driver stops reading the engine while `writable` is false, so at
-most one window plus one payload is kept, whatever the reader does; the other end holds the sender to that. A credit
-without acknowledgement buys nothing: an honest reader grants what it took plus one window, and took no more than it
-acknowledged. Sealing is an argument: this module has no keys.
+Memory: frames are kept until acknowledged. The driver stops reading the engine while `writable` is false, so what
+is kept follows the credit: an honest reader grants what it took plus its window, and took no more than it
+acknowledged, so that is one window plus one payload. Whatever is granted, it is at most `most_kept` plus one payload:
+a credit without acknowledgement buys no more. Sealing is an argument: this module has no keys.
 """
 
 from collections import deque
@@ -48,12 +48,13 @@ class Sender:
 
     Args:
         seal: seals the next frame.
-        window: payload bytes that may be sent before the first CREDIT, and unacknowledged at any time.
+        window: payload bytes that may be sent before the first CREDIT.
+        most_kept: payload bytes that may be unacknowledged at any time, whatever the credit; not below the window.
     """
 
-    def __init__(self, seal: Seal, window: int) -> None:
+    def __init__(self, seal: Seal, window: int, most_kept: int = 0) -> None:
         self._seal = seal
-        self._window = window
+        self._most_kept = max(window, most_kept)
         self._limit = window
         self._sent = 0
         self._acknowledged = 0
@@ -66,7 +67,7 @@ class Sender:
     @property
     def writable(self) -> bool:
         """Whether the window has room; while false, the engine is not read."""
-        return self._sent < self._limit and self._sent - self._acknowledged < self._window
+        return self._sent < self._limit and self._sent - self._acknowledged < self._most_kept
 
     @property
     def kept(self) -> int:

@@ -1,8 +1,8 @@
 """The gateway's end of the data plane: one NATS subscription, all sealed answers of this replica demultiplexed here.
 
 Each answer is a `SealedAnswer`: frames are taken as they come, the reader takes batches at its own pace, and credit
-is given only for what it took. Once a second every answer is looked at: a silent worker is asked to send again, then
-given up; a lost CREDIT or RESUME is so healed by itself.
+is given only for what it took; its window grows with the path (`stream_core.wire.window`). Once a second every answer
+is looked at: a silent worker is asked to send again, then given up; a lost CREDIT or RESUME is so healed by itself.
 """
 
 import asyncio
@@ -28,9 +28,10 @@ from stream_core.openai.sse import DONE, is_done
 from stream_core.settings import NatsSettings
 from stream_core.telemetry import Once
 from stream_core.wire import subjects
-from stream_core.wire.frames import Frame, join, split
+from stream_core.wire.frames import Frame, FrameType, join, split
 from stream_core.wire.payloads import End, Failure, Head
 from stream_core.wire.receiver import Alive, Chunks, Missing
+from stream_core.wire.window import Budget, Limits, Window
 from stream_gateway.sealed_call import SealedCall
 
 _log = logging.getLogger(__name__)
@@ -64,10 +65,19 @@ class Channel:
         nats: the broker.
         gateway_id: return address of this replica, 16 bytes.
         patience: with silence.
+        limits: of the answers' windows.
     """
 
-    def __init__(self, nats: NatsSettings, gateway_id: bytes, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        nats: NatsSettings,
+        gateway_id: bytes,
+        patience: Patience | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         self.patience = patience or Patience()
+        self._limits = limits or Limits()
+        self.budget = Budget(self._limits.budget)
         self._nats = nats
         self.gateway_id = gateway_id
         self.faults = Once(_log)
@@ -118,7 +128,7 @@ class Channel:
             UpstreamTimeout: accepted, but no answer within the limit.
             RemoteError: the worker failed.
         """
-        answer = SealedAnswer(self, call, idle_timeout_s)
+        answer = SealedAnswer(self, call, idle_timeout_s, Window(call.window, self._limits.most, self.budget))
         self._answers[call.request_id] = answer
         self._running[call.lease_id] = self._running.get(call.lease_id, 0) + 1
         try:
@@ -170,7 +180,7 @@ class Channel:
             answer = self._answers.get(frame.request_id)
             if answer is None:
                 # Often only the tail of an answer whose client has left.
-                self.faults.counts["unknown_request"] += 1
+                self.faults.count("unknown_request")
             else:
                 answer.feed(frame)
 
@@ -182,7 +192,7 @@ class Channel:
                     subjects.gateway_in(self.gateway_id),
                     cb=self._receive,
                     pending_msgs_limit=-1,
-                    pending_bytes_limit=-1,  # bounded by the credit windows of the open requests
+                    pending_bytes_limit=-1,  # bounded by the windows of the open requests, and these by the budget
                 )
                 await client.flush()
             except (ConfigError, NatsError, TimeoutError) as error:
@@ -228,15 +238,17 @@ class Channel:
 class SealedAnswer:
     """One answer on the sealed channel; see `stream_gateway.backends.contract.Answer`."""
 
-    def __init__(self, channel: Channel, call: SealedCall, idle_timeout_s: float) -> None:
+    def __init__(self, channel: Channel, call: SealedCall, idle_timeout_s: float, window: Window) -> None:
         self._channel = channel
         self._idle_timeout_s = idle_timeout_s
+        self._window = window
         self._chunks: list[bytes] = []
         self._filled = asyncio.Event()
         self._ended = False
         self._closed = False
         self._error: RemoteError | None = None
-        self._heard = self._proved = self._progress = self._credited = self._asked = time.monotonic()
+        self._opened = time.monotonic()
+        self._heard = self._proved = self._progress = self._credited = self._asked = self._opened
         self.accepted = asyncio.Event()
         self.head: Head | None = None
         self.content_type = ""
@@ -254,9 +266,10 @@ class SealedAnswer:
                 self._chunks += chunks
                 self._filled.set()
             case Alive():
+                self._accept()
                 self._send_credit()
-                self.accepted.set()
-            case Missing():
+            case Missing(sequence):
+                self._channel.faults.count("seal_broken" if frame.sequence == sequence else "gap")
                 self._channel.faults.note("missing", "frames were lost, changed or reordered on the way")
                 self._resume()
             case Head():
@@ -268,12 +281,25 @@ class SealedAnswer:
                 self._ended = True
                 self._close(self.call.credit())
             case Failure():
+                self._note(event, frame)
                 self.fail(_error_of(event))
             case None:
                 self._nothing_new(frame)
 
+    def _accept(self) -> None:
+        """The worker has the request. The path is known now, or a longer one where OPEN had to be sent again."""
+        if not self.accepted.is_set():
+            self._window.path(self._heard - self._opened, self._heard)
+            self.accepted.set()
+
+    def _note(self, failure: Failure, frame: Frame) -> None:
+        """Count a failure that is not the worker's word on its engine, but a fault of its own or of the path."""
+        if frame.type is not FrameType.ERROR:
+            self._channel.faults.note(failure.code, failure.message)
+
     def _nothing_new(self, frame: Frame) -> None:
         """Answer a frame that was known already, or came after a gap that was reported."""
+        self._channel.faults.count("replay" if frame.sequence < self.call.receiver.next_sequence else "gap")
         if self._closed:
             return
         # A worker that sends again has not heard from us: its path was broken, and so was ours to it.
@@ -310,11 +336,13 @@ class SealedAnswer:
                 batch, self._chunks = self._chunks, []
                 last.extend(batch)
                 yield batch
-                if self.call.receiver.consumed(sum(map(len, batch))) and not self._closed:
+                if self._took(sum(map(len, batch))) and not self._closed:
                     self._send_credit()
             elif self._error is not None:
+                self._window.close()
                 raise self._error
             elif self._ended:
+                self._window.close()
                 if self.content_type.startswith("text/event-stream") and not (last and is_done(last[-1])):
                     if not is_finished(last):
                         raise StreamBroken("the engine's stream ended before the answer was complete")
@@ -327,6 +355,13 @@ class SealedAnswer:
     async def aclose(self) -> None:
         """Tell the worker to abort, unless the answer is complete."""
         self._close(self.call.cancel())
+        self._window.close()
+
+    def _took(self, size: int) -> bool:
+        """Note that the reader took bytes; true when a CREDIT is due."""
+        if self._window.took(size, time.monotonic()):
+            self.call.receiver.widen(self._window.size)
+        return self.call.receiver.consumed(size)
 
     def ask_again(self) -> None:
         """Ask for what may have been lost; after the broker was away, say."""

@@ -16,7 +16,7 @@ from stream_core.wire.payloads import Open, Resume, dump_open
 from stream_core.wire.receiver import Event, Receiver
 
 DEFAULT_WINDOW: Final = 256 * 1024
-"""Payload bytes of one answer that may be on their way or unread."""
+"""Payload bytes of one answer that may be on their way or unread at first; `stream_core.wire.window` lets it grow."""
 MAX_INLINE_BODY: Final = 256 * 1024
 """Bytes of an OpenAI request that still travel inside OPEN."""
 BODY_PART: Final = 384 * 1024
@@ -33,7 +33,7 @@ class SealedCall:
         request_id: 16 bytes, new for each worker that is tried.
         gateway_id: return address, 16 bytes.
         secret: 32 random bytes of this request alone.
-        window: bytes of flow control.
+        window: bytes of flow control, at first.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class SealedCall:
         self._open_secret = open_secret
         self._gateway_id = gateway_id
         self._secret = secret
-        self._window = window
+        self.window = window
         names = {"lease_id": lease_id, "request_id": request_id}
         self._sealer = Sealer(to_worker_key(secret, **names), request_id=request_id, return_address=gateway_id)
         self.receiver = Receiver(Opener(to_gateway_key(secret, **names)).open, window)
@@ -73,7 +73,7 @@ class SealedCall:
         opened = Open(
             secret=self._secret,
             opened_at_ms=opened_at_ms,
-            window=self._window,
+            window=self.window,
             path=path,
             body_parts=len(parts),
             headers=headers,

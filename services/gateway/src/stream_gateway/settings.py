@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
+from stream_core.wire.window import Limits
 
 _Seconds = Annotated[float, Field(gt=0)]
 
@@ -37,6 +38,11 @@ class GatewaySettings(ProgramSettings):
     judge_deadline_ms: Annotated[int, Field(ge=1)] = 250
     fit_deadline_ms: Annotated[int, Field(ge=1)] = 3_000
     """How long a conversation may take to be condensed; the summarizer's own deadline is shorter."""
+    max_window_bytes: Annotated[int, Field(ge=256 * 1024, le=16 * 1024 * 1024)] = Limits().most
+    """What one answer of an hpc tier may have on its way or unread; it begins with 256 KiB and grows with the path."""
+    window_budget_bytes: Annotated[int, Field(ge=0)] = Limits().budget
+    """By how much the windows of all answers may have grown, together. With the windows that they began with it should
+    stay below the broker's max_pending (64 MB by default), or a gateway that stands still is disconnected."""
     grace_s: _Seconds = 30.0
     """What running streams get to finish after SIGTERM."""
     reload_interval_s: _Seconds = 1.0

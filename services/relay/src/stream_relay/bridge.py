@@ -174,6 +174,8 @@ class WorkerSocket(WSListener):
             transport.send_close(frame.get_close_code(), frame.get_close_message())
             transport.disconnect()
             return
+        if transport.is_close_frame_sent:
+            return  # closed by us, or by the library for a message past its limit: what follows is the rest of that
         if frame.msg_type is not WSMsgType.BINARY or not frame.fin:
             self.end(self.route.close("malformed", f"{frame.msg_type.name} message, only whole BINARY ones are spoken"))
             return
@@ -290,9 +292,10 @@ async def _unsubscribe(subscription: Subscription) -> None:
 
 
 def _plain(status: int, body: bytes) -> WSUpgradeResponseWithListener:
+    headers = {"Content-Type": health.PLAIN}
     if status == 200:  # noqa: PLR2004  (HTTP's own number)
-        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_ok_response(body), None)
-    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, body), None)
+        return WSUpgradeResponseWithListener(WSUpgradeResponse.create_ok_response(body, headers), None)
+    return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, body, headers), None)
 
 
 def _verify(public_key: str, ticket: str, now: float) -> bytes:

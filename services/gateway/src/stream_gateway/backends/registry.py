@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from stream_core.deployment import ClusterConfig, Deployment, TierConfig
 from stream_core.errors import ConfigError, UpstreamUnavailable
 from stream_core.ids import new_id
+from stream_core.wire.window import Limits
 from stream_gateway.backends.contract import Answer, Backend, Call, OfferedModel
 from stream_gateway.backends.http import HttpBackend, offered
 from stream_gateway.routing import ModelView, TierView
@@ -179,7 +180,8 @@ class Registry:
 
         if self._hpc is None:
             gateway_id = new_id()
-            channel = Channel(self._settings.nats, gateway_id)
+            limits = Limits(most=self._settings.max_window_bytes, budget=self._settings.window_budget_bytes)
+            channel = Channel(self._settings.nats, gateway_id, limits=limits)
             pool = PoolWatch(self._settings.dispatch_target, self._settings.tls, gateway_id)
             pool.on_lost.append(channel.lost)
             for part in (channel, pool):

@@ -1,10 +1,10 @@
-"""Probes: plain ASGI, no model is called, nothing is waited for."""
+"""Probes and counters: plain ASGI, no model is called, nothing is waited for."""
 
 from typing import Any, Final
 
 from starlette.types import Send
 
-from stream_core.health import Readiness, respond
+from stream_core.health import PLAIN, Readiness, respond
 from stream_gateway.errors import Reply
 from stream_gateway.stream import send_reply
 
@@ -12,6 +12,7 @@ PATHS: Final = {
     "/livez": "Whether the program answers at all",
     "/readyz": "Whether it takes new requests",
     "/health": "As /livez",
+    "/metrics": "What was refused or dropped, counted by kind, for Prometheus; nothing of any request",
 }
 
 
@@ -24,7 +25,7 @@ async def answer_probe(path: str, ready: Readiness, send: Send) -> None:
         send: of ASGI.
     """
     status, body = respond(path, ready)
-    await send_reply(send, Reply(status, [(b"content-type", b"text/plain; charset=utf-8")], body), [])
+    await send_reply(send, Reply(status, [(b"content-type", PLAIN.encode("ascii"))], body), [])
 
 
 def openapi_paths() -> dict[str, Any]:
