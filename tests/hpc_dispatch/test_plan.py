@@ -132,7 +132,7 @@ def test_job_that_ends_early_is_a_failure_in_words(end, words):
 
 def test_backoff_grows_to_its_limit_and_ready_resets_it():
     """0.5 s, 1 s, 2 s .. 60 s between failed starts; after a READY it is 0.5 s again."""
-    state, _ = fresh()
+    state, _ = fresh(max_failures=99)
     now, waits = T0, []
     for number in range(1, 12):
         state, (failure,) = step(state, JobEnded(now, number, 1))
@@ -257,7 +257,9 @@ def adopt(*adoptees, **changes):
 def test_adopted(left_as, announced, phase):
     """A worker of an earlier run is as it was, and is lost when it does not speak; nothing is started for its place."""
     state, actions = adopt(Adoptee(7, KEY, T0 + 1000, left_as, announced))
-    assert pilot(state, 7) == Pilot(7, phase, T0, T0 + 1000, T0 if announced else None, announced)
+    one = pilot(state, 7)
+    assert (one.phase, one.since, one.expires, one.announced) == (phase, T0, T0 + 1000, announced)
+    assert (one.seen, one.submitted, one.ran_from) == (T0 if announced else None, T0 + 1000 - 3600, T0)
     assert actions == ([StartJob(8, KEY, T0 + 3600)] if phase is Phase.DRAINING else [])
     assert state.next_number == 8 + len(actions)
     state, _ = run(state, Tick(T0 + 10))
@@ -416,7 +418,7 @@ def test_a_pool_fills_to_what_it_wants(min_ready, max_workers, requested):
 def test_states_are_values():
     """A step leaves the state it was given as it was."""
     before, _ = fresh()
-    copy = State((PoolState(SPEC, (Pilot(1, Phase.STARTING, T0, T0 + 3600),)),), LIMITS, 2)
+    copy = State((PoolState(SPEC, (Pilot(1, Phase.STARTING, T0, T0 + 3600, submitted=T0, ran_from=T0),)),), LIMITS, 2)
     assert before == copy
     run(before, *READY, JobEnded(T0 + 5, 1, 1))
     assert before == copy

@@ -56,9 +56,9 @@ def pool(*pilots, **changes):
 )
 def test_model_state(state, word, reason):
     """One word and one sentence for every situation of a pool."""
-    told = model_state(state)
+    told = model_state(State((state,)), state)
     assert (told.id, told.cluster, told.state, told.reason) == ("tiny", "here", word, reason)
-    assert model_state(state, stopping=True).state == "offline"
+    assert model_state(State((state,), stopping=True), state).state == "offline"
 
 
 @pytest.mark.parametrize(
