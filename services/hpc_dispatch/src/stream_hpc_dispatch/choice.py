@@ -1,8 +1,8 @@
 """Which of several clusters starts a worker for a model that any of them may serve. Pure.
 
-In this order: it can (its cluster is online, its failures and budget let it start, or it has workers); it is not full;
-it has a worker that is ready, else one that starts; its last starts did not fail; its cluster's priority; how long a
-start usually takes there; the order of `stream.yaml`.
+In this order: it can (its cluster is online, its failures and budget let it start, or it has workers); it is not full,
+else these requests wait there already; it has a worker that is ready, else one that starts; its last starts did not
+fail; its cluster's priority; how long a start usually takes there; the order of `stream.yaml`.
 """
 
 from stream_hpc_dispatch import clocks, scaling
@@ -28,19 +28,28 @@ def choose(state: State, model: str, now: float, *, waiting: int = 0, gateway: s
 
     def rank(pool: PoolState) -> tuple[float, ...]:
         others = scaling.ask(pool, gateway, anywhere=True, waiting=0, now=now)
-        return _rank(state, others, scaling.asked(others, state.limits, now) + waiting, now)
+        asked = scaling.asked(others, state.limits, now) + waiting
+        return _rank(state, others, now, asked=asked, holds=others is not pool)
 
     return min(fitting, key=rank).spec.key
 
 
-def _rank(state: State, pool: PoolState, asked: int, now: float) -> tuple[float, ...]:
+def _rank(state: State, pool: PoolState, now: float, *, asked: int, holds: bool) -> tuple[float, ...]:
     cluster = state.cluster(pool.spec.key.cluster)
     phases = [pilot.phase for pilot in pool.pilots if not pilot.stopping]
     there = 0 if Phase.READY in phases else 1 if Phase.STARTING in phases else 2
     may_start = cluster.online and not pool.blocked and now >= pool.retry_at
     can = there == 0 or (cluster.online and there == 1) or may_start
     full = not may_start or _is_full(pool, asked, state.limits, now)
-    return (not can, full, there, pool.failures > 0, -cluster.spec.priority, clocks.usual_start_s(pool))
+    return (
+        not can,
+        full,
+        full and not holds,
+        there,
+        pool.failures > 0,
+        -cluster.spec.priority,
+        clocks.usual_start_s(pool),
+    )
 
 
 def _is_full(pool: PoolState, asked: int, limits: Limits, now: float) -> bool:

@@ -80,11 +80,9 @@ def ended(exit_code: int | None, tail: str, *, left_s: float, started: bool = Tr
     if told:
         how += f" (its cluster says: {quote(told)})"
     meaning, line = understand(tail)
-    if told and not meaning:
-        meaning, _ = understand(told)
-        line = quote(tail)
-    if meaning and line:
+    if meaning:
         return f"{meaning}: {how}; its log says: {line}"
+    meaning, _ = understand(told)
     how = f"{meaning}: {how}" if meaning else how
     return f"{how}; its log ends: {line}" if line else f"{how}; its log is empty"
 
@@ -136,7 +134,7 @@ def budget_spent(cluster: str, *, limit_s: float, left_s: float, least_s: float)
     """
     return (
         f"the budget of cluster {cluster!r}, {limit_s / _HOUR_S:,.4g} node-hours a day, has"
-        f" {max(0.0, left_s) / _HOUR_S:,.1f} left and a worker needs {least_s / _HOUR_S:,.2f};"
+        f" {max(0.0, left_s) / _HOUR_S:,.2f} left and a worker needs {least_s / _HOUR_S:,.2f};"
         " a new day begins at 00:00 UTC"
     )
 
