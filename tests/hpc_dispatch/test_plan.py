@@ -1,9 +1,10 @@
-"""The plan: its table row by row, then what holds for every sequence of events."""
+"""The plan: its table row by row."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hpc_dispatch.plans import KEY, SPEC, T0, pilot, run
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stream_hpc_dispatch.plan import (
@@ -15,7 +16,6 @@ from stream_hpc_dispatch.plan import (
     Phase,
     Pilot,
     PoolKey,
-    PoolSpec,
     PoolState,
     ReportFailure,
     Requested,
@@ -28,29 +28,12 @@ from stream_hpc_dispatch.plan import (
     step,
 )
 
-KEY = PoolKey("here", "tiny")
-SPEC = PoolSpec(KEY, min_ready=1, max_workers=2, walltime_s=3600, start_limit_s=60)
 LIMITS = Limits()
-T0 = 1_000.0
 
 
-def fresh(spec=SPEC, **changes):
+def fresh(**changes):
     """A plan that has just seen its first tick."""
-    return step(State((PoolState(replace(spec, **changes)),)), Tick(T0))
-
-
-def run(state, *events):
-    """All actions of several events, and the state after them."""
-    actions = []
-    for event in events:
-        state, more = step(state, event)
-        actions += more
-    return state, actions
-
-
-def pilot(state, number=1):
-    """A pilot as it is."""
-    return next(pilot for pool in state.pools for pilot in pool.pilots if pilot.number == number)
+    return step(State((PoolState(replace(SPEC, **changes)),)), Tick(T0))
 
 
 READY = (Announced(T0 + 1, 1), StatusSeen(T0 + 1, 1))
@@ -132,7 +115,7 @@ def test_job_that_ends_early_is_a_failure_in_words(end, words):
 
 def test_backoff_grows_to_its_limit_and_ready_resets_it():
     """0.5 s, 1 s, 2 s .. 60 s between failed starts; after a READY it is 0.5 s again."""
-    state, _ = fresh()
+    state, _ = fresh(max_failures=99)
     now, waits = T0, []
     for number in range(1, 12):
         state, (failure,) = step(state, JobEnded(now, number, 1))
@@ -257,7 +240,9 @@ def adopt(*adoptees, **changes):
 def test_adopted(left_as, announced, phase):
     """A worker of an earlier run is as it was, and is lost when it does not speak; nothing is started for its place."""
     state, actions = adopt(Adoptee(7, KEY, T0 + 1000, left_as, announced))
-    assert pilot(state, 7) == Pilot(7, phase, T0, T0 + 1000, T0 if announced else None, announced)
+    one = pilot(state, 7)
+    assert (one.phase, one.since, one.expires, one.announced) == (phase, T0, T0 + 1000, announced)
+    assert (one.seen, one.submitted, one.ran_from) == (T0 if announced else None, T0 + 1000 - 3600, T0)
     assert actions == ([StartJob(8, KEY, T0 + 3600)] if phase is Phase.DRAINING else [])
     assert state.next_number == 8 + len(actions)
     state, _ = run(state, Tick(T0 + 10))
@@ -300,111 +285,6 @@ def test_status_of_a_stopping_pilot_changes_no_phase():
     assert (pilot(state).phase, pilot(state).stopping, actions) == (Phase.STARTING, True, [])
 
 
-# What holds for every sequence of events.
-
-OTHER = PoolSpec(PoolKey("there", "big"), min_ready=0, max_workers=1, walltime_s=50, start_limit_s=20)
-SPECS = (PoolSpec(KEY, min_ready=2, max_workers=3, walltime_s=300, start_limit_s=20, renewal_surge=1), OTHER)
-MOVE = st.one_of(
-    st.tuples(st.just("tick"), st.sampled_from([0.1, 0.5, 1.0, 5.0, 11.0, 31.0, 120.0])),
-    st.tuples(st.just("deaf"), st.sampled_from([1.0, 30.0])),
-    st.tuples(st.sampled_from(["announce", "restart", "ready", "unready", "drain", "end", "crash"]), st.integers(0, 5)),
-    st.tuples(st.just("request"), st.integers(0, 1)),
-    st.tuples(st.just("stop"), st.just(0)),
-)
-
-
-@dataclass
-class Campus:
-    """Plays the clusters: knows which jobs run by the actions alone."""
-
-    state: State = field(default_factory=lambda: State(tuple(PoolState(spec) for spec in SPECS), LIMITS))
-    now: float = T0
-    jobs: dict[int, PoolKey] = field(default_factory=dict)
-    stopped: set[int] = field(default_factory=set)
-    blocked_until: dict[PoolKey, float] = field(default_factory=dict)
-    last_wait: dict[PoolKey, tuple[int, float]] = field(default_factory=dict)
-    stop_asked: bool = False
-    trace: list[tuple[object, list[object]]] = field(default_factory=list)
-
-    def move(self, kind, argument):
-        """Play one move and check what must hold after it."""
-        number = sorted(self.jobs)[argument % len(self.jobs)] if self.jobs and isinstance(argument, int) else None
-        match kind:
-            case "tick" | "deaf":
-                self.now += argument
-                self.take(Tick(self.now, listening=kind == "tick"))
-            case "request":
-                self.take(Requested(self.now, SPECS[argument].key))
-            case "stop":
-                self.stop_asked = True
-                self.take(StopRequested(self.now))
-            case _ if number is None:
-                return
-            case "announce" | "restart":
-                self.take(Announced(self.now, number, restarted=kind == "restart"))
-            case "ready" | "unready" | "drain":
-                known = pilot(self.state, number)
-                alive = not known.stopping and self.now < known.expires
-                if kind == "ready" and alive and known.phase is not Phase.READY:
-                    self.blocked_until.pop(self.jobs[number], None)
-                self.take(StatusSeen(self.now, number, engine_ready=kind != "unready", draining=kind == "drain"))
-            case "end" | "crash":
-                del self.jobs[number]
-                self.take(JobEnded(self.now, number, 0 if kind == "end" else 1))
-
-    def take(self, event):
-        """Give the plan an event, play its actions, check them."""
-        self.state, actions = step(self.state, event)
-        self.trace.append((event, actions))
-        for action in actions:
-            match action:
-                case StartJob(number, key, expires):
-                    assert not self.stop_asked
-                    assert number not in self.jobs
-                    assert expires > self.now
-                    assert self.now >= self.blocked_until.get(key, 0)
-                    self.jobs[number] = key
-                case StopJob(number):
-                    assert number in self.jobs
-                    assert number not in self.stopped
-                    self.stopped.add(number)
-                case ReportFailure(_, key, reason, failures, wait):
-                    assert reason
-                    assert 0 < wait <= LIMITS.backoff_last_s
-                    before = self.last_wait.get(key, (0, 0.0))
-                    if failures > before[0] > 0:
-                        assert wait >= min(before[1], LIMITS.backoff_last_s)
-                    self.last_wait[key] = (failures, wait)
-                    self.blocked_until[key] = self.now + wait
-        for spec in SPECS:
-            alive = [number for number, key in self.jobs.items() if key == spec.key]
-            assert len(alive) <= spec.max_workers + spec.renewal_surge
-            assert {pilot.number for pilot in self.state.pool(spec.key).pilots} == set(alive)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(MOVE, max_size=60))
-def test_properties_of_every_run(moves):
-    """Never above max_workers, no start in a pause, each job stopped at most once, none forgotten, no chance."""
-    campus = Campus()
-    for kind, argument in moves:
-        campus.move(kind, argument)
-
-    again = State(tuple(PoolState(spec) for spec in SPECS), LIMITS)
-    for event, actions in campus.trace:
-        again, same = step(again, event)
-        assert same == actions
-    assert again == campus.state
-
-    left = set(campus.jobs)
-    campus.move("tick", 400.0)  # past every lease and its grace, without a word from any worker
-    assert left <= campus.stopped
-    for number in sorted(left):
-        campus.move("end", sorted(campus.jobs).index(number))
-    campus.move("stop", 0)
-    assert set(campus.jobs) <= campus.stopped
-
-
 @given(st.integers(0, 10), st.integers(1, 10), st.booleans())
 def test_a_pool_fills_to_what_it_wants(min_ready, max_workers, requested):
     """The first tick starts min_ready workers, or one on request, and never more than max_workers."""
@@ -416,7 +296,7 @@ def test_a_pool_fills_to_what_it_wants(min_ready, max_workers, requested):
 def test_states_are_values():
     """A step leaves the state it was given as it was."""
     before, _ = fresh()
-    copy = State((PoolState(SPEC, (Pilot(1, Phase.STARTING, T0, T0 + 3600),)),), LIMITS, 2)
+    copy = State((PoolState(SPEC, (Pilot(1, Phase.STARTING, T0, T0 + 3600, submitted=T0, ran_from=T0),)),), LIMITS, 2)
     assert before == copy
     run(before, *READY, JobEnded(T0 + 5, 1, 1))
     assert before == copy

@@ -10,8 +10,9 @@ from stream_core.rpc import hpc_dispatch_pb2 as pb
 from stream_core.wire.payloads import Announcement, ModelOffer
 from stream_hpc_dispatch.feed import PoolFeed
 from stream_hpc_dispatch.leases import Lease
-from stream_hpc_dispatch.plan import Phase, Pilot, PoolKey, PoolSpec, PoolState, State
+from stream_hpc_dispatch.plan import ClusterSpec, ClusterState, Phase, Pilot, PoolKey, PoolSpec, PoolState, State
 from stream_hpc_dispatch.pool import model_state, snapshot
+from stream_hpc_dispatch.states import Outcome
 
 SPEC = PoolSpec(PoolKey("here", "tiny"), 1, 2, 3600, 60)
 OFFERS = [ModelOffer("tiny", "tiny-q4", 4096, demo=True)]
@@ -56,9 +57,57 @@ def pool(*pilots, **changes):
 )
 def test_model_state(state, word, reason):
     """One word and one sentence for every situation of a pool."""
-    told = model_state(state)
+    told = model_state(State((state,)), state)
     assert (told.id, told.cluster, told.state, told.reason) == ("tiny", "here", word, reason)
-    assert model_state(state, stopping=True).state == "offline"
+    assert model_state(State((state,), stopping=True), state).state == "offline"
+
+
+WAITS = {"waits": (60.0, 90.0, 70.0), "startups": (20.0, 30.0, 25.0)}
+QUEUED = replace(STARTING, queued=True, position=4, words="Priority", submitted=1000.0, ran_from=1010.0)
+
+
+@pytest.mark.parametrize(
+    ("state", "position", "ready_ms", "words"),
+    [
+        (pool(QUEUED), 4, 0, "a worker waits in its cluster's queue: Priority"),
+        (pool(QUEUED, **WAITS), 4, 1_095_000, "a worker waits in its cluster's queue: Priority"),
+        (
+            pool(replace(QUEUED, starts=5000.5), **WAITS),
+            4,
+            5_025_000,
+            "a worker waits in its cluster's queue: Priority",
+        ),
+        (pool(replace(QUEUED, queued=False, position=None), **WAITS), 0, 1_035_000, "a worker is starting"),
+        (pool(QUEUED, replace(QUEUED, position=2), READY, **WAITS), 2, 0, "1 of 3 workers ready"),
+    ],
+)
+def test_queue_and_estimate(state, position, ready_ms, words):
+    """The first job's place in the queue, and when a worker will be ready as far as anything tells; no clock in it."""
+    told = model_state(State((state,)), state)
+    assert (told.queue_position, told.ready_unix_ms, told.reason) == (position, ready_ms, words)
+    assert (told.ready, told.starting) == (sum(one.phase is Phase.READY for one in state.pilots), told.starting)
+    assert told.starting == sum(one.phase is Phase.STARTING for one in state.pilots)
+
+
+def test_what_limits_a_cluster_is_told():
+    """Each cluster with its priority, whether it is online, and the budget that stops a pool of it."""
+    spec = ClusterSpec("here", priority=3)
+    (told,) = snapshot(State((pool(),), clusters=(ClusterState(spec),)), lambda _: None, lambda _: OFFERS).clusters
+    assert (told.name, told.priority, told.online, told.reason, told.failure_rate) == ("here", 3, True, "", 0)
+    away = ClusterState(spec, online=False, reason="cluster 'here' is offline", outcomes=(Outcome(1, failed=True),))
+    plan = State((pool(),), clusters=(away,))
+    (told,) = snapshot(plan, lambda _: None, lambda _: OFFERS).clusters
+    assert (told.online, told.reason, told.failure_rate) == (False, "cluster 'here' is offline", 1)
+    assert model_state(plan, plan.pools[0]).reason == "cluster 'here' is offline"
+    spent = State((pool(blocked="no hours left"),), clusters=(ClusterState(spec),))
+    (told,) = snapshot(spent, lambda _: None, lambda _: OFFERS).clusters
+    assert (told.online, told.reason) == (True, "no hours left")
+    assert (model_state(spent, spent.pools[0]).state, model_state(spent, spent.pools[0]).reason) == (
+        "offline",
+        "no hours left",
+    )
+    hot = State((pool(READY, blocked="no hours left"),))
+    assert model_state(hot, hot.pools[0]).reason == "1 of 1 workers ready; no further one is started: no hours left"
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,9 @@ from stream_hpc_dispatch import VERSION
 from stream_hpc_dispatch.bucket import FAULTS, Bucket, NoJetStreamError
 from stream_hpc_dispatch.clusters import open_cluster
 from stream_hpc_dispatch.clusters.base import Cluster
+from stream_hpc_dispatch.diary import Diary
 from stream_hpc_dispatch.dispatch import Dispatch, Promises
-from stream_hpc_dispatch.jobs import Pool, pools_of
+from stream_hpc_dispatch.jobs import Pool, clusters_of, pools_of
 from stream_hpc_dispatch.plan import Limits, PoolKey
 from stream_hpc_dispatch.records import Record
 from stream_hpc_dispatch.server import Servicer
@@ -62,6 +63,7 @@ def _limits(settings: DispatchSettings) -> Limits:
         remove_after_s=settings.remove_after_s,
         renew_before_s=settings.renew_before_s,
         expiry_grace_s=settings.expiry_grace_s,
+        ending_s=settings.ending_s,
         backoff_first_s=settings.backoff_first_s,
         backoff_last_s=settings.backoff_last_s,
     )
@@ -179,6 +181,8 @@ async def serve(stop: asyncio.Event) -> None:
             open_clusters(settings, deployment, pools, found),
             promises,
             vault,
+            specs=clusters_of(deployment, pools),
+            diary=Diary(settings.state_dir / "plan.json", Once(_log).note),
             limits=_limits(settings),
             clock=time.time,
             publish=publish,

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +15,9 @@ from stream_core.rpc import hpc_dispatch_pb2
 from stream_core.telemetry import Once
 from stream_core.wire import subjects
 from stream_hpc_dispatch import plan
+from stream_hpc_dispatch.choice import choose
 from stream_hpc_dispatch.clusters.base import Cluster, Ended, JobHandle, Place, SubmitFailed
+from stream_hpc_dispatch.diary import Diary
 from stream_hpc_dispatch.feed import PoolFeed
 from stream_hpc_dispatch.jobs import Pool, build_job
 from stream_hpc_dispatch.leases import AnnouncementHeard, Lease, Leases, StatusHeard
@@ -29,7 +31,6 @@ _WRITTEN_S: Final = 2.0
 """How long a start, or the end, waits for the broker to write a lease down."""
 _HEALTH_S: Final = 15.0
 """Between two looks at a cluster."""
-_PREFERENCE: Final = ("hot", "starting", "cold", "offline")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Dispatch:
         clusters: by name; one for each cluster that has a pool.
         promises: what goes into every lease.
         vault: keeps the leases for the next run.
+        specs: what the deployment says of these clusters.
+        diary: the file that keeps what the plan must not forget.
         limits: the plan's clocks.
         clock: gives unix seconds.
         publish: sends a message to a subject of the broker; it may be lost, and never raises.
@@ -77,6 +80,8 @@ class Dispatch:
         promises: Promises,
         vault: Vault,
         *,
+        specs: Iterable[plan.ClusterSpec],
+        diary: Diary,
         limits: plan.Limits,
         clock: Callable[[], float],
         publish: Callable[[str, bytes], Coroutine[Any, Any, None]],
@@ -92,7 +97,15 @@ class Dispatch:
         self._clock = clock
         self._publish = publish
         self._look_s = look_s
-        self._state = plan.State(tuple(plan.PoolState(pool.spec) for pool in pools.values()), limits)
+        self._diary = diary
+        self._state = diary.read(
+            plan.State(
+                tuple(plan.PoolState(pool.spec) for pool in pools.values()),
+                limits,
+                clusters=tuple(plan.ClusterState(spec) for spec in specs),
+            ),
+            clock(),
+        )
         self._faults = Once(_log)
         self._leases = Leases(self._faults.note)
         self._running: dict[int, _Running] = {}
@@ -145,7 +158,7 @@ class Dispatch:
 
         Args:
             model: the name users see.
-            cluster: empty: the one that is the furthest.
+            cluster: empty: the one that `choice` prefers.
             waiting: requests of that gateway that wait for it.
             gateway: its id.
 
@@ -153,13 +166,14 @@ class Dispatch:
             ModelNotFound: no pool offers it.
         """
         await self._started.wait()
-        fitting = [pool for pool in self._state.pools if _fits(pool, model, cluster)]
-        if not fitting:
+        now, key = self._clock(), PoolKey(cluster, model)
+        try:
+            key = key if cluster else choose(self._state, model, now, waiting=waiting, gateway=gateway)
+            self._apply(plan.Requested(now, key, waiting, gateway, anywhere=not cluster))
+        except LookupError:
             where = f" on cluster {cluster!r}" if cluster else ""
-            raise ModelNotFound(f"no pool offers model {model!r}{where}", param="model")
-        best = min(fitting, key=lambda pool: _PREFERENCE.index(model_state(pool).state))
-        self._apply(plan.Requested(self._clock(), best.spec.key, waiting, gateway))
-        return model_state(self._state.pool(best.spec.key), stopping=self._state.stopping)
+            raise ModelNotFound(f"no pool offers model {model!r}{where}", param="model") from None
+        return model_state(self._state, self._state.pool(key))
 
     def hear(self, subject: str, message: bytes) -> None:
         """Take one message of `subjects.ALL_LEASES_OUT`."""
@@ -211,7 +225,11 @@ class Dispatch:
             await asyncio.sleep(self._look_s)
 
     def _apply(self, event: plan.Event) -> None:
-        self._state, actions = plan.step(self._state, event)
+        before = self._state
+        self._state, actions = plan.step(before, event)
+        # Before anything is started: what it may cost is to be known to the next run.
+        self._diary.write(self._state)
+        self._tell_what_blocks(before)
         for action in actions:
             match action:
                 case plan.StartJob():
@@ -222,6 +240,11 @@ class Dispatch:
                     self._report(action)
         self._write_down()
         self.feed.changed()
+
+    def _tell_what_blocks(self, before: plan.State) -> None:
+        for old, pool in zip(before.pools, self._state.pools, strict=True):
+            if pool.blocked and not old.blocked:
+                _log.warning("no worker is started: %s", pool.blocked, extra=pool.spec.key._asdict())
 
     def _write_down(self) -> None:
         """Keep what has changed of the leases, and now and then what has not."""
@@ -251,6 +274,7 @@ class Dispatch:
             given_up=lease.given_up,
             last_sequence=lease.last_sequence,
             seen=pilot.seen,
+            ran_from=pilot.ran_from,
         )
 
     async def _adopt(self, found: Found) -> None:
@@ -272,7 +296,9 @@ class Dispatch:
             self._running[number] = running
             wanted = record.fingerprint == self._pools[key].fingerprint and not record.stopping
             phase, announced = plan.Phase(record.phase), record.announcement is not None
-            adoptees.append(plan.Adoptee(number, key, record.expires, phase, announced, wanted))
+            # What the diary knows of it is counted as spent already.
+            ran_from = None if self._diary.found else record.ran_from
+            adoptees.append(plan.Adoptee(number, key, record.expires, phase, announced, wanted, ran_from))
             _log.info("took a worker over", extra={**_facts(key, lease), "wanted": wanted})
             self._spawn(self._follow(number, lease, running))
         for record in found.older:
@@ -386,11 +412,6 @@ class Dispatch:
         if self._jobs is None:
             raise RuntimeError("an action before `run`")
         self._jobs.create_task(work)
-
-
-def _fits(pool: plan.PoolState, model: str, cluster: str) -> bool:
-    key = pool.spec.key
-    return key.model == model and cluster in {"", key.cluster}
 
 
 def _facts(key: PoolKey, lease: Lease) -> dict[str, object]:

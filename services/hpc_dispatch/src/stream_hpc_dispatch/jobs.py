@@ -1,6 +1,7 @@
 """From the deployment to pools, and from a lease to the pilot job that a backend gets. Pure."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,9 +10,10 @@ from stream_core.errors import ConfigError
 from stream_core.ids import to_hex
 from stream_core.wire.job import EngineSpec, PilotJob
 from stream_core.wire.payloads import ModelOffer
-from stream_hpc_dispatch.plan import PoolKey, PoolSpec
+from stream_hpc_dispatch.plan import ClusterSpec, PoolKey, PoolSpec
 
 _SERVED: Final = {"model", "engine_url", "engine_command", "engine_environment", "engine_ready_path", "max_requests"}
+_HOUR_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +76,31 @@ def pools_of(deployment: Deployment, *, start_margin_s: float) -> dict[PoolKey, 
                 walltime_s=config.walltime_s,
                 start_limit_s=config.engine_start_timeout_s + start_margin_s,
                 renewal_surge=config.renewal_surge,
+                max_requests=config.max_requests,
+                target_load=config.target_load,
+                idle_timeout_s=config.idle_timeout_s,
+                queue_margin_s=config.queue_margin_s,
+                pending_limit_s=config.pending_limit_s,
+                max_failures=config.max_failures,
+                retry_after_s=config.retry_after_s,
+                nodes=config.nodes,
             )
             pools[key] = Pool(spec, config)
     return pools
+
+
+def clusters_of(deployment: Deployment, pools: Mapping[PoolKey, Pool]) -> tuple[ClusterSpec, ...]:
+    """List the clusters that have a pool, in the file's order."""
+    used = {key.cluster for key in pools}
+    return tuple(
+        ClusterSpec(
+            name=cluster.name,
+            priority=cluster.priority,
+            node_s_per_day=None if cluster.node_hours_per_day is None else cluster.node_hours_per_day * _HOUR_S,
+        )
+        for cluster in deployment.clusters
+        if cluster.name in used
+    )
 
 
 def build_job(

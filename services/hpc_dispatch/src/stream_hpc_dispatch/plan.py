@@ -5,18 +5,25 @@ A pool is one model on one cluster; a pilot is one job of it, from the moment it
     phase    | meaning                            | leaves it by
     ---------+------------------------------------+------------------------------------------------------------------
     STARTING | no engine that answers yet         | StatusSeen ready -> READY, draining -> DRAINING
-             |                                    | `start_limit_s` over: StopJob, failure
+             |                                    | `start_limit_s` over, from when its job runs: StopJob, failure
+             |                                    | `pending_limit_s` over in the queue, or so much of the lease that
+             |                                    | the rest is too short to start in: StopJob, failure
     READY    | takes requests                     | StatusSeen not ready -> STARTING, draining -> DRAINING
              |                                    | Announced with a new key (restarted) -> STARTING
              |                                    | renewal margin reached and relieved -> DRAINING
+             |                                    | surplus (`scaling`) -> DRAINING, retiring
     DRAINING | finishes what it has               | JobEnded; one that was relieved: its relief gone -> READY
+             |                                    | retiring: nothing left: StopJob; needed again -> READY
     LOST     | no STATUS for `lost_after_s`       | StatusSeen -> what the status says
              |                                    | `remove_after_s` more: StopJob, failure
 
     Any phase that has sent a STATUS becomes LOST by silence; STARTING and READY become DRAINING when the lease ends.
-    A pilot whose lease ended `expiry_grace_s` ago gets StopJob. After StopJob a pilot is `stopping`: its phase only
-    goes on to be shown, and JobEnded removes it. JobEnded of a pilot that was not stopping and not about to be
-    renewed is a failure. While the broker is away silence proves nothing: then the clocks of silence stand still.
+    A pilot whose lease ended `expiry_grace_s` ago gets StopJob; one whose worker says that it gives up gets StopJob,
+    and that is a failure. A queued job that is surplus gets StopJob. After StopJob a pilot is `stopping`: its phase
+    only goes on to be shown, and JobEnded removes it. JobEnded of a pilot that was not stopping and not about to be
+    renewed is a failure, but for: exit 0 after READY where `max_requests` is 1, which is one request served; and a
+    job that its cluster did not take while it was offline. While the broker is away silence proves nothing: then the
+    clocks of silence stand still.
 
     A pilot comes in by StartJob, as STARTING, or by Adopted, as an earlier run of this program left it:
 
@@ -27,262 +34,78 @@ A pool is one model on one cluster; a pilot is one job of it, from the moment it
       others   | STARTING, from now; likewise if it had announced |
 
     After every event each pool is filled:
-      wanted   = min_ready, or 1 when a request asked for a cold model
-      counting = STARTING or READY, not stopping, lease longer than the renewal margin
-      relieved = as many READY pilots count as are wanted: then those in their renewal margin get no new requests
+      wanted   = `scaling`: min_ready, what load and those who wait need, or 1 when a request asked for a cold model
+      counting = STARTING or READY, not stopping, lease longer than the renewal margin (`clocks`)
+      relieved = as many READY pilots count as are needed: then those in their renewal margin get no new requests
       leaving  = lease not longer than the renewal margin
       room     = `max_workers` jobs, and up to `renewal_surge` more, one for each that is leaving
-      start      wanted - counting pilots, as far as there is room, none before `retry_at`, and after a failure one
-                 at a time
+      start      wanted - counting pilots, as far as there is room; none before `retry_at` (`failures`), after a
+                 failure one at a time; none on a cluster that is offline, or whose `budget` leaves no useful lease
 
-    A failure sets `retry_at` to 0.5 s, 1 s, 2 s .. 60 s from now; READY resets that. Without room for a renewal the
-    successor starts when the old one has ended.
+    Without room for a renewal the successor starts when the old one has ended.
 
 `now` is in unix seconds, everywhere.
 """
 
-from dataclasses import dataclass, replace
-from enum import Enum
-from typing import Final, NamedTuple
-
-from stream_hpc_dispatch import reasons
-
-_MAX_DOUBLINGS: Final = 32
-
-
-class PoolKey(NamedTuple):
-    """Names a pool."""
-
-    cluster: str
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSpec:
-    """What the deployment asks of one pool."""
-
-    key: PoolKey
-    min_ready: int
-    max_workers: int
-    walltime_s: float
-    start_limit_s: float
-    renewal_surge: int = 0
-    """Jobs above `max_workers` while leases are renewed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The clocks of the plan, in seconds."""
-
-    lost_after_s: float = 10.0
-    remove_after_s: float = 30.0
-    renew_before_s: float = 120.0
-    expiry_grace_s: float = 30.0
-    backoff_first_s: float = 0.5
-    backoff_last_s: float = 60.0
-
-
-class Phase(Enum):
-    """Where a pilot is; the table above."""
-
-    STARTING = "starting"
-    READY = "ready"
-    DRAINING = "draining"
-    LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class Pilot:
-    """One job of a pool."""
-
-    number: int
-    phase: Phase
-    since: float
-    """When it came into this phase."""
-    expires: float
-    seen: float | None = None
-    """Its last STATUS."""
-    announced: bool = False
-    running: int = 0
-    note: str = ""
-    """The worker's own words about its engine."""
-    stopping: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PoolState:
-    """One pool: what is asked, what is there, and how starting went."""
-
-    spec: PoolSpec
-    pilots: tuple[Pilot, ...] = ()
-    requested: bool = False
-    """A gateway asked for a worker and none counts yet."""
-    failures: int = 0
-    """In a row, without a READY between them."""
-    retry_at: float = 0.0
-    reason: str = ""
-    """Of the last failure, in words."""
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything the plan knows."""
-
-    pools: tuple[PoolState, ...]
-    limits: Limits = Limits()
-    next_number: int = 1
-    stopping: bool = False
-
-    def pool(self, key: PoolKey) -> PoolState:
-        """Find a pool; `LookupError` when there is none of that name."""
-        for pool in self.pools:
-            if pool.spec.key == key:
-                return pool
-        raise LookupError(f"no pool {key}")
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time went by. `listening`: the broker is connected, so that a worker's silence means something."""
-
-    now: float
-    listening: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Adoptee:
-    """A pilot that an earlier run of this program started; its job runs."""
-
-    pilot: int
-    key: PoolKey
-    expires: float
-    phase: Phase
-    announced: bool
-    wanted: bool = True
-    """Whether it serves what its pool is to serve, and was not being stopped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """All pilots of an earlier run, at once, so that nothing is started for what is there."""
-
-    now: float
-    pilots: tuple[Adoptee, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """A pilot proved its key. `restarted`: another key than before, so another process under the same lease."""
-
-    now: float
-    pilot: int
-    restarted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StatusSeen:
-    """A pilot's heartbeat."""
-
-    now: float
-    pilot: int
-    engine_ready: bool = True
-    draining: bool = False
-    running: int = 0
-    note: str = ""
-    failed: str = ""
-    """Why it is about to end before its time."""
-    waiting: int = 0
-    cache_use: float | None = None
-    first_token_ms: float | None = None
-    served: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class JobSeen:
-    """Where a pilot's job stands on its cluster, while its worker has not spoken."""
-
-    now: float
-    pilot: int
-    queued: bool
-    position: int | None = None
-    starts: float | None = None
-    words: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterSeen:
-    """Whether a cluster takes jobs."""
-
-    now: float
-    cluster: str
-    online: bool
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class JobEnded:
-    """A pilot's job is over."""
-
-    now: float
-    pilot: int
-    exit_code: int | None
-    """None: not known."""
-    tail: str = ""
-    """The end of its log; of one that never started, why."""
-    started: bool = True
-    reason: str = ""
-    """The cluster's own words for its end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Requested:
-    """A gateway wants a worker of a pool that has none, or too few."""
-
-    now: float
-    key: PoolKey
-    waiting: int = 0
-    """Requests of that gateway that wait now; its newest count replaces the one before."""
-    gateway: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StopRequested:
-    """This program ends: no new job, every job stopped."""
-
-    now: float
-
-
-Event = Tick | Adopted | Announced | StatusSeen | JobSeen | ClusterSeen | JobEnded | Requested | StopRequested
-
-
-@dataclass(frozen=True, slots=True)
-class StartJob:
-    """Start a job for this pilot; its end is always told by `JobEnded`."""
-
-    pilot: int
-    key: PoolKey
-    expires: float
-
-
-@dataclass(frozen=True, slots=True)
-class StopJob:
-    """Stop this pilot's job; sent once, and `JobEnded` follows."""
-
-    pilot: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReportFailure:
-    """Tell the operator: a pilot failed, why, the how-manieth in a row it is, and when the next try may start."""
-
-    pilot: int
-    key: PoolKey
-    reason: str
-    failures: int
-    retry_in_s: float
-
-
-Action = StartJob | StopJob | ReportFailure
+from dataclasses import replace
+
+from stream_hpc_dispatch import budget, clocks, failures, reasons, scaling
+from stream_hpc_dispatch.events import (
+    Action,
+    Adopted,
+    Adoptee,
+    Announced,
+    ClusterSeen,
+    Event,
+    JobEnded,
+    JobSeen,
+    ReportFailure,
+    Requested,
+    StartJob,
+    StatusSeen,
+    StopJob,
+    StopRequested,
+    Tick,
+)
+from stream_hpc_dispatch.states import (
+    ClusterSpec,
+    ClusterState,
+    Limits,
+    Phase,
+    Pilot,
+    PoolKey,
+    PoolSpec,
+    PoolState,
+    State,
+)
+
+__all__ = [
+    "Action",
+    "Adopted",
+    "Adoptee",
+    "Announced",
+    "ClusterSeen",
+    "ClusterSpec",
+    "ClusterState",
+    "Event",
+    "JobEnded",
+    "JobSeen",
+    "Limits",
+    "Phase",
+    "Pilot",
+    "PoolKey",
+    "PoolSpec",
+    "PoolState",
+    "ReportFailure",
+    "Requested",
+    "StartJob",
+    "State",
+    "StatusSeen",
+    "StopJob",
+    "StopRequested",
+    "Tick",
+    "step",
+]
 
 
 def step(state: State, event: Event) -> tuple[State, list[Action]]:
@@ -302,70 +125,37 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
     actions: list[Action] = []
     match event:
         case Tick():
-            pools = tuple(_tick(pool, state.limits, event, actions) for pool in state.pools)
+            state = _tick(state, event, actions)
         case Adopted():
             state = _adopted(state, event, actions)
-            pools = state.pools
         case StopRequested():
             pools = tuple(_stop_all(pool, actions) for pool in state.pools)
-            state = replace(state, stopping=True)
+            state = replace(state, stopping=True, pools=pools)
         case Requested():
-            pool = state.pool(event.key)
-            cold = not any(_counts(pilot, pool.spec, state.limits, event.now) for pilot in pool.pilots)
-            pools = _put(state.pools, replace(pool, requested=pool.requested or cold))
-        case JobSeen() | ClusterSeen():
-            pools = state.pools
-        case Announced():
-            pool, pilot = _find(state, event.pilot)
-            pools = _put(state.pools, _with(pool, _announced(pilot, event)))
-        case StatusSeen():
-            pool, pilot = _find(state, event.pilot)
-            pools = _put(state.pools, _status(pool, pilot, state.limits, event))
+            state = _requested(state, event)
+        case ClusterSeen():
+            state = _cluster_seen(state, event)
+        case JobSeen() | Announced() | StatusSeen():
+            pool, pilot = state.pilot(event.pilot)
+            state = state.with_pool(_heard(pool, pilot, state.limits, event, actions))
         case JobEnded():
-            pool, pilot = _find(state, event.pilot)
-            pools = _put(state.pools, _ended(pool, pilot, state.limits, event, actions))
-    return _fill(replace(state, pools=pools), event.now, actions), actions
+            state = _ended(state, event, actions)
+    if not state.stopping:
+        for index in range(len(state.pools)):
+            state = _fill(_shrink(state, index, event.now, actions), index, event.now, actions)
+    return state, actions
 
 
-def renewal_margin_s(spec: PoolSpec, limits: Limits) -> float:
-    """How long before a lease's end its successor starts; a short lease spends at most half of itself on that."""
-    return min(limits.renew_before_s, spec.walltime_s / 2)
-
-
-def _leaving(pilot: Pilot, spec: PoolSpec, limits: Limits, now: float) -> bool:
-    """Whether a pilot's lease is so short that its successor is due."""
-    return now >= pilot.expires - renewal_margin_s(spec, limits)
-
-
-def _relieved(pool: PoolState, pilot: Pilot, limits: Limits, now: float) -> bool:
-    """Whether others take a leaving pilot's new requests."""
-    if not _leaving(pilot, pool.spec, limits, now):
-        return False
-    ready = [other for other in pool.pilots if other.phase is Phase.READY and _counts(other, pool.spec, limits, now)]
-    return len(ready) >= max(pool.spec.min_ready, 1)
-
-
-def _counts(pilot: Pilot, spec: PoolSpec, limits: Limits, now: float) -> bool:
-    """Whether a pilot is one of those that the pool wants; the others are on their way out."""
-    alive = pilot.phase in {Phase.STARTING, Phase.READY} and not pilot.stopping
-    return alive and not _leaving(pilot, spec, limits, now)
-
-
-def _find(state: State, number: int) -> tuple[PoolState, Pilot]:
-    for pool in state.pools:
-        for pilot in pool.pilots:
-            if pilot.number == number:
-                return pool, pilot
-    raise LookupError(f"no pilot {number}")
-
-
-def _put(pools: tuple[PoolState, ...], changed: PoolState) -> tuple[PoolState, ...]:
-    return tuple(changed if pool.spec.key == changed.spec.key else pool for pool in pools)
-
-
-def _with(pool: PoolState, changed: Pilot) -> PoolState:
-    pilots = tuple(changed if pilot.number == changed.number else pilot for pilot in pool.pilots)
-    return replace(pool, pilots=pilots)
+def _heard(
+    pool: PoolState, pilot: Pilot, limits: Limits, event: JobSeen | Announced | StatusSeen, actions: list[Action]
+) -> PoolState:
+    match event:
+        case JobSeen():
+            return _job_seen(pool, pilot, event)
+        case Announced():
+            return _announced(pool, pilot, event)
+        case StatusSeen():
+            return _status(pool, pilot, limits, event, actions)
 
 
 def _enter(pilot: Pilot, phase: Phase, now: float) -> Pilot:
@@ -377,49 +167,125 @@ def _adopted(state: State, event: Adopted, actions: list[Action]) -> State:
     numbers = known + [adoptee.pilot for adoptee in event.pilots]
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"pilot numbers {numbers} are not all different")
-    pools = state.pools
     for adoptee in event.pilots:
-        pool = replace(state, pools=pools).pool(adoptee.key)
+        pool = state.pool(adoptee.key)
         phase = adoptee.phase if adoptee.phase in {Phase.READY, Phase.DRAINING} else Phase.STARTING
-        seen = event.now if adoptee.announced else None
-        pilot = Pilot(adoptee.pilot, phase, event.now, adoptee.expires, seen, adoptee.announced)
+        pilot = Pilot(
+            adoptee.pilot,
+            phase,
+            event.now,
+            adoptee.expires,
+            seen=event.now if adoptee.announced else None,
+            announced=adoptee.announced,
+            submitted=adoptee.expires - pool.spec.walltime_s,
+            ran_from=event.now if adoptee.ran_from is None else adoptee.ran_from,
+            queued=False if adoptee.announced else None,
+            ready_at=event.now if phase is Phase.READY else None,
+            adopted=True,
+        )
         staying = sum(not other.stopping for other in pool.pilots)
         pool = replace(pool, pilots=(*pool.pilots, pilot))
         if not adoptee.wanted or staying >= pool.spec.max_workers + pool.spec.renewal_surge:
             pool = _stop(pool, pilot, actions)
-        pools = _put(pools, pool)
-    return replace(state, pools=pools, next_number=max([state.next_number - 1, *numbers]) + 1)
+        state = state.with_pool(pool)
+    return replace(state, next_number=max([state.next_number - 1, *numbers]) + 1)
 
 
-def _announced(pilot: Pilot, event: Announced) -> Pilot:
-    if not event.restarted:
-        return replace(pilot, announced=True)
-    pilot = replace(pilot, announced=True, seen=None, running=0, note="")
-    return pilot if pilot.stopping else replace(pilot, phase=Phase.STARTING, since=event.now)
+def _requested(state: State, event: Requested) -> State:
+    pool = state.pool(event.key)
+    if event.anywhere:
+        # What waits for any cluster waits for the one that was chosen last, and no longer for those before.
+        for other in state.pools:
+            if other.spec.key.model == event.key.model and other.spec.key != event.key:
+                moved = scaling.ask(other, event.gateway, anywhere=True, waiting=0, now=event.now)
+                state = state.with_pool(moved)
+    cold = not any(clocks.counts(pilot, pool, state.limits, event.now) for pilot in pool.pilots)
+    pool = scaling.ask(pool, event.gateway, anywhere=event.anywhere, waiting=event.waiting, now=event.now)
+    return state.with_pool(replace(pool, requested=pool.requested or cold))
 
 
-def _status(pool: PoolState, pilot: Pilot, limits: Limits, event: StatusSeen) -> PoolState:
-    seen = replace(pilot, seen=event.now, running=event.running, note=event.note)
+def _cluster_seen(state: State, event: ClusterSeen) -> State:
+    cluster = state.cluster(event.cluster)
+    if all(pool.spec.key.cluster != event.cluster for pool in state.pools):
+        return state  # one that only has workers of an earlier run
+    if event.online and not cluster.online:
+        # What failed during the outage says nothing about the pools.
+        for pool in state.pools:
+            if pool.spec.key.cluster == event.cluster:
+                state = state.with_pool(failures.forgive(pool))
+    return state.with_cluster(
+        replace(
+            cluster, online=event.online, reason="" if event.online else reasons.offline(event.cluster, event.reason)
+        )
+    )
+
+
+def _job_seen(pool: PoolState, pilot: Pilot, event: JobSeen) -> PoolState:
+    if pilot.announced:
+        return pool
+    if not event.queued:
+        return clocks.has_run(pool, pilot)
+    if pilot.queued is False:
+        return pool  # a job that ran and was put back by its batch system: its clocks go on
+    waits = replace(
+        pilot, queued=True, ran_from=event.now, position=event.position, starts=event.starts, words=event.words
+    )
+    return pool.with_pilot(waits)
+
+
+def _announced(pool: PoolState, pilot: Pilot, event: Announced) -> PoolState:
+    if event.restarted:
+        pilot = replace(pilot, seen=None, running=0, waiting=0, note="", retiring=False)
+        pilot = pilot if pilot.stopping else replace(pilot, phase=Phase.STARTING, since=event.now)
+    return clocks.has_run(pool, replace(pilot, announced=True))
+
+
+def _status(pool: PoolState, pilot: Pilot, limits: Limits, event: StatusSeen, actions: list[Action]) -> PoolState:
+    now = event.now
+    begun = max(0, event.served - pilot.served, event.running - pilot.running)
+    seen = replace(
+        pilot,
+        seen=now,
+        running=event.running,
+        note=event.note,
+        waiting=event.waiting,
+        cache_use=event.cache_use,
+        first_token_ms=event.first_token_ms,
+        served=event.served,
+    )
+    pool = scaling.begin(clocks.has_run(pool, seen), begun, now)
+    seen = next(one for one in pool.pilots if one.number == pilot.number)
     if pilot.stopping:
-        return _with(pool, seen)
-    if event.draining or event.now >= pilot.expires:
-        return _with(pool, _enter(seen, Phase.DRAINING, event.now))
+        return pool
+    if event.failed:
+        return _failed(_stop(pool, seen, actions), seen, limits, now, reasons.gave_up(event.failed), actions)
+    if event.draining or now >= pilot.expires:
+        return pool.with_pilot(_enter(replace(seen, retiring=False), Phase.DRAINING, now))
+    if pilot.retiring and pilot.phase is not Phase.LOST:
+        idle = event.engine_ready and not seen.load and now - pilot.since >= limits.settle_s
+        return _stop(pool, seen, actions) if idle else pool
+    seen = replace(seen, retiring=False)
     if not event.engine_ready:
-        return _with(pool, _enter(seen, Phase.STARTING, event.now))
-    if _relieved(pool, pilot, limits, event.now):
-        return _with(pool, _enter(seen, Phase.DRAINING, event.now))
+        return pool.with_pilot(_enter(seen, Phase.STARTING, now))
+    if pilot.phase is not Phase.STARTING and scaling.relieved(pool, pilot, limits, now):
+        return pool.with_pilot(_enter(seen, Phase.DRAINING, now))
     if pilot.phase is not Phase.READY:
-        pool = replace(pool, failures=0, retry_at=0.0, reason="", requested=False)
-    return _with(pool, _enter(seen, Phase.READY, event.now))
+        pool = replace(failures.forgive(pool), requested=False)
+    return clocks.is_ready(pool, _enter(seen, Phase.READY, now), now)
 
 
-def _tick(pool: PoolState, limits: Limits, event: Tick, actions: list[Action]) -> PoolState:
-    for pilot in pool.pilots:
-        if pilot.stopping:
-            continue
-        heard = pilot if event.listening else _excused(pilot, event.now)
-        pool = _judge(_with(pool, heard), heard, limits, event.now, actions)
-    return pool
+def _tick(state: State, event: Tick, actions: list[Action]) -> State:
+    clusters = tuple(failures.forget_old(cluster, event.now) for cluster in state.clusters)
+    pools: list[PoolState] = []
+    for before in state.pools:
+        pool = scaling.forget_old_asks(before, state.limits, event.now)
+        for pilot in pool.pilots:
+            if pilot.stopping:
+                continue
+            heard = pilot if event.listening else _excused(pilot, event.now)
+            pool = _judge(pool.with_pilot(heard), heard, state.limits, event.now, actions)
+        pools.append(pool)
+    return replace(state, pools=tuple(pools), clusters=clusters)
 
 
 def _excused(pilot: Pilot, now: float) -> Pilot:
@@ -430,27 +296,32 @@ def _excused(pilot: Pilot, now: float) -> Pilot:
 def _judge(pool: PoolState, pilot: Pilot, limits: Limits, now: float, actions: list[Action]) -> PoolState:
     """Hold one pilot against the clocks."""
     in_phase_s = now - pilot.since
+    reason = ""
     if now >= pilot.expires + limits.expiry_grace_s:
         return _stop(pool, pilot, actions)
     if pilot.phase is Phase.LOST:
         if in_phase_s < limits.remove_after_s:
             return pool
         reason = reasons.lost(limits.lost_after_s + in_phase_s)
-        return _failed(_stop(pool, pilot, actions), pilot, limits, now, reason, actions)
-    if pilot.seen is not None and now - pilot.seen >= limits.lost_after_s:
-        return _with(pool, _enter(pilot, Phase.LOST, now))
-    if pilot.phase is Phase.STARTING and in_phase_s >= pool.spec.start_limit_s:
+    elif pilot.seen is not None and now - pilot.seen >= limits.lost_after_s:
+        return pool.with_pilot(_enter(pilot, Phase.LOST, now))
+    elif pilot.phase is Phase.STARTING and pilot.queued:
+        waited_s = now - pilot.submitted
+        if waited_s >= pool.spec.pending_limit_s or pilot.expires - now < clocks.usual_startup_s(pool):
+            reason = reasons.queued_too_long(waited_s, pilot.words)
+    elif pilot.phase is Phase.STARTING and now - max(pilot.since, pilot.ran_from) >= pool.spec.start_limit_s:
         reason = reasons.never_ready(pool.spec.start_limit_s, announced=pilot.announced, note=pilot.note)
+    if reason:
         return _failed(_stop(pool, pilot, actions), pilot, limits, now, reason, actions)
-    relieved = pilot.phase is Phase.READY and _relieved(pool, pilot, limits, now)
+    relieved = pilot.phase is Phase.READY and scaling.relieved(pool, pilot, limits, now)
     if relieved or now >= pilot.expires:
-        return _with(pool, _enter(pilot, Phase.DRAINING, now))
+        return pool.with_pilot(_enter(pilot, Phase.DRAINING, now))
     return pool
 
 
 def _stop(pool: PoolState, pilot: Pilot, actions: list[Action]) -> PoolState:
     actions.append(StopJob(pilot.number))
-    return _with(pool, replace(pilot, stopping=True))
+    return pool.with_pilot(replace(pilot, stopping=True))
 
 
 def _stop_all(pool: PoolState, actions: list[Action]) -> PoolState:
@@ -460,40 +331,77 @@ def _stop_all(pool: PoolState, actions: list[Action]) -> PoolState:
     return pool
 
 
-def _ended(pool: PoolState, pilot: Pilot, limits: Limits, event: JobEnded, actions: list[Action]) -> PoolState:
-    left_s = pilot.expires - event.now
-    pool = replace(pool, pilots=tuple(other for other in pool.pilots if other.number != pilot.number))
-    if pilot.stopping or left_s <= renewal_margin_s(pool.spec, limits):
-        return pool
-    reason = reasons.ended(event.exit_code, event.tail, left_s=left_s, started=event.started)
-    return _failed(pool, pilot, limits, event.now, reason, actions)
-
-
 def _failed(pool: PoolState, pilot: Pilot, limits: Limits, now: float, reason: str, actions: list[Action]) -> PoolState:
-    """Count a failure; those of one burst, before the next try was due, count as one."""
-    failures = pool.failures + 1 if now >= pool.retry_at else max(pool.failures, 1)
-    delay_s = min(limits.backoff_last_s, limits.backoff_first_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS))
-    retry_at = max(pool.retry_at, now + delay_s)
-    actions.append(ReportFailure(pilot.number, pool.spec.key, reason, failures, retry_at - now))
-    return replace(pool, failures=failures, retry_at=retry_at, reason=reason, requested=False)
+    pilots = tuple(replace(one, failed=True) if one.number == pilot.number else one for one in pool.pilots)
+    return failures.fail(replace(pool, pilots=pilots), pilot, limits, now, reason, actions)
 
 
-def _fill(state: State, now: float, actions: list[Action]) -> State:
-    """Start what is missing."""
-    if state.stopping:
-        return state
-    for pool in state.pools:
-        spec = pool.spec
-        counting = sum(_counts(pilot, spec, state.limits, now) for pilot in pool.pilots)
-        missing = max(spec.min_ready, int(pool.requested)) - counting
-        leaving = sum(_leaving(pilot, spec, state.limits, now) for pilot in pool.pilots)
-        missing = min(missing, spec.max_workers + min(spec.renewal_surge, leaving) - len(pool.pilots))
-        if pool.failures:
-            trying = any(pilot.phase is Phase.STARTING and not pilot.stopping for pilot in pool.pilots)
-            missing = 0 if trying or now < pool.retry_at else min(missing, 1)
-        for _ in range(missing):
-            pilot = Pilot(state.next_number, Phase.STARTING, now, now + spec.walltime_s)
-            actions.append(StartJob(pilot.number, spec.key, pilot.expires))
-            pool = replace(pool, pilots=(*pool.pilots, pilot))  # noqa: PLW2901  (each pilot adds to the pool)
-            state = replace(state, pools=_put(state.pools, pool), next_number=pilot.number + 1)
-    return state
+def _ended(state: State, event: JobEnded, actions: list[Action]) -> State:
+    pool, pilot = state.pilot(event.pilot)
+    now, left_s = event.now, pilot.expires - event.now
+    cluster = state.cluster(pool.spec.key.cluster)
+    pool = replace(pool, pilots=tuple(other for other in pool.pilots if other.number != pilot.number))
+    margin_s = clocks.renewal_margin_s(pool, state.limits, pilot.expires - pilot.submitted)
+    served = pool.spec.max_requests == 1 and pilot.ready_at is not None and event.exit_code in {0, None}
+    if served and not pilot.served:
+        pool = scaling.begin(pool, 1, now)  # it ended before it could tell
+    excused = pilot.stopping or left_s <= margin_s or served or not (event.started or cluster.online)
+    if not excused:
+        reason = reasons.ended(event.exit_code, event.tail, left_s=left_s, started=event.started, told=event.reason)
+        pool = failures.fail(pool, pilot, state.limits, now, reason, actions)
+    if event.started:
+        cluster = budget.spend(cluster, pilot, pool.spec.nodes, now)
+    if event.started or not excused:
+        cluster = failures.note_end(cluster, now, failed=pilot.failed or not excused)
+    return state.with_pool(pool).with_cluster(cluster)
+
+
+def _shrink(state: State, index: int, now: float, actions: list[Action]) -> State:
+    """Let go of what a pool does not need any more."""
+    pool = scaling.remember(state.pools[index], state.limits, now)
+    pool = scaling.recall(pool, state.limits, now)
+    back, retiring = scaling.surplus(pool, state.limits, now)
+    for pilot in back:
+        pool = _stop(pool, pilot, actions)
+    for pilot in retiring:
+        pool = pool.with_pilot(replace(_enter(pilot, Phase.DRAINING, now), retiring=True))
+    return state if pool is state.pools[index] else state.with_pool(pool)
+
+
+def _fill(state: State, index: int, now: float, actions: list[Action]) -> State:
+    """Start what a pool lacks."""
+    pool = state.pools[index]
+    key = pool.spec.key
+    missing = scaling.missing(pool, state.limits, now)
+    if pool.failures and missing > 0:
+        trying = any(pilot.phase is Phase.STARTING and not pilot.stopping for pilot in pool.pilots)
+        missing = 0 if trying or now < pool.retry_at else min(missing, 1)
+    blocked = ""
+    while missing > 0:
+        expires, blocked = _lease(state, pool, now)
+        if blocked:
+            break
+        pilot = Pilot(state.next_number, Phase.STARTING, now, expires, submitted=now, ran_from=now)
+        actions.append(StartJob(pilot.number, key, expires))
+        pool = replace(pool, pilots=(*pool.pilots, pilot))
+        state = replace(state.with_pool(pool), next_number=pilot.number + 1)
+        missing -= 1
+    return state if blocked == pool.blocked else state.with_pool(replace(pool, blocked=blocked))
+
+
+def _lease(state: State, pool: PoolState, now: float) -> tuple[float, str]:
+    """Give the end of a lease that starts now; or say why there can be none."""
+    name = pool.spec.key.cluster
+    cluster = state.cluster(name)
+    if not cluster.online:
+        return now, cluster.reason
+    limit_s = cluster.spec.node_s_per_day
+    expires = budget.lease_end(state, pool, now)
+    least_s = min(clocks.least_lease_s(pool), pool.spec.walltime_s)
+    if limit_s is None or expires - now >= least_s:
+        return expires, ""
+    overhang_s = state.limits.expiry_grace_s + state.limits.ending_s
+    left_s = budget.left_s(state, name, budget.day_of(now), now)
+    return now, reasons.budget_spent(
+        name, limit_s=limit_s, left_s=left_s or 0.0, least_s=pool.spec.nodes * (least_s + overhang_s)
+    )

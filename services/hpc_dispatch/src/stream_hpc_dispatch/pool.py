@@ -6,9 +6,10 @@ from typing import Final
 from stream_core.envelope.keys import open_secret_of
 from stream_core.rpc import common_pb2, hpc_dispatch_pb2
 from stream_core.wire.payloads import ModelOffer
-from stream_hpc_dispatch import reasons
+from stream_hpc_dispatch import failures, reasons
+from stream_hpc_dispatch.clocks import ready_estimate
 from stream_hpc_dispatch.leases import Lease
-from stream_hpc_dispatch.plan import Phase, Pilot, PoolState, State
+from stream_hpc_dispatch.states import ClusterState, Phase, Pilot, PoolState, State
 
 LeaseOf = Callable[[int], Lease]
 OffersOf = Callable[[PoolState], list[ModelOffer]]
@@ -35,36 +36,56 @@ def snapshot(state: State, lease_of: LeaseOf, offers_of: OffersOf) -> hpc_dispat
             for pool in state.pools
             for pilot in pool.pilots
         ],
-        models=[model_state(pool, stopping=state.stopping) for pool in state.pools],
+        models=[model_state(state, pool) for pool in state.pools],
+        clusters=[_cluster_state(state, cluster) for cluster in state.clusters],
     )
 
 
-def model_state(pool: PoolState, *, stopping: bool = False) -> hpc_dispatch_pb2.ModelState:
-    """Say in one word and one sentence whether a pool can answer now.
+def model_state(state: State, pool: PoolState) -> hpc_dispatch_pb2.ModelState:
+    """Say in one word and one sentence whether a pool can answer now, and when it will.
 
-    The words hold no clock, so that they change only when something did.
+    Words and estimates hold no clock, so that they change only when something did.
     """
-    word, reason = _availability(pool, stopping=stopping)
+    word, reason = _availability(state, pool)
+    starting = [pilot for pilot in pool.pilots if pilot.phase is Phase.STARTING and not pilot.stopping]
+    positions = [pilot.position for pilot in starting if pilot.position is not None]
+    ready_at = ready_estimate(pool) if word == "starting" else None
     key = pool.spec.key
-    return hpc_dispatch_pb2.ModelState(id=key.model, cluster=key.cluster, state=word, reason=reason)
+    return hpc_dispatch_pb2.ModelState(
+        id=key.model,
+        cluster=key.cluster,
+        state=word,
+        reason=reason,
+        queue_position=max(0, min(positions, default=0)),
+        ready_unix_ms=0 if ready_at is None else int(ready_at) * 1000,
+        ready=_ready(pool),
+        starting=len(starting),
+    )
 
 
-def _availability(pool: PoolState, *, stopping: bool) -> tuple[str, str]:
+def _ready(pool: PoolState) -> int:
+    return sum(pilot.phase is Phase.READY and not pilot.stopping for pilot in pool.pilots)
+
+
+def _availability(state: State, pool: PoolState) -> tuple[str, str]:
     phases = [pilot.phase for pilot in pool.pilots if not pilot.stopping]
-    ready = phases.count(Phase.READY)
-    if stopping:
+    ready, starting = _ready(pool), Phase.STARTING in phases
+    cluster = state.cluster(pool.spec.key.cluster)
+    if state.stopping:
         return "offline", "the dispatch service is stopping"
     if ready:
-        return "hot", f"{ready} of {len(pool.pilots)} workers ready"
+        words = f"{ready} of {len(pool.pilots)} workers ready"
+        return "hot", f"{words}; no further one is started: {pool.blocked}" if pool.blocked else words
+    if not cluster.online:
+        return "offline", cluster.reason
     if pool.failures:
-        tries = "the last start failed" if pool.failures == 1 else f"{pool.failures} starts in a row failed"
-        now = "another try is under way" if Phase.STARTING in phases else "the next try waits a little longer each time"
-        again = pool.spec.min_ready > 0 or pool.requested or Phase.STARTING in phases
-        return "offline", f"{tries}: {pool.reason}; {now if again else 'a request starts the next try'}"
-    if Phase.STARTING in phases:
+        return "offline", _failing(pool, starting=starting)
+    if starting:
         return "starting", _starting(pool)
     if Phase.LOST in phases:
         return "offline", "no sign of life from its workers"
+    if pool.blocked:
+        return "offline", pool.blocked
     if pool.pilots:
         return "starting", "the last worker is on its way out, its successor follows"
     if pool.spec.min_ready or pool.requested:
@@ -72,9 +93,38 @@ def _availability(pool: PoolState, *, stopping: bool) -> tuple[str, str]:
     return "cold", "no worker runs; a request starts one"
 
 
+def _failing(pool: PoolState, *, starting: bool) -> str:
+    tries = "the last start failed" if pool.failures == 1 else f"{pool.failures} starts in a row failed"
+    if starting:
+        next_try = "another try is under way"
+    elif pool.failures >= pool.spec.max_failures:
+        next_try = f"no further try before {reasons.clock_of(pool.retry_at)}"
+    elif pool.spec.min_ready > 0 or pool.requested:
+        next_try = "the next try waits a little longer each time"
+    else:
+        next_try = "a request starts the next try"
+    return f"{tries}: {pool.reason}; {next_try}"
+
+
 def _starting(pool: PoolState) -> str:
-    notes = [pilot.note for pilot in pool.pilots if pilot.phase is Phase.STARTING and pilot.note]
+    starting = [pilot for pilot in pool.pilots if pilot.phase is Phase.STARTING and not pilot.stopping]
+    if all(pilot.queued for pilot in starting):
+        words = next((pilot.words for pilot in starting if pilot.words), "")
+        return "a worker waits in its cluster's queue" + (f": {reasons.quote(words)}" if words else "")
+    notes = [pilot.note for pilot in starting if pilot.note]
     return f"a worker is starting: {reasons.quote(notes[0])}" if notes else "a worker is starting"
+
+
+def _cluster_state(state: State, cluster: ClusterState) -> hpc_dispatch_pb2.ClusterState:
+    name = cluster.spec.name
+    blocked = [pool.blocked for pool in state.pools if pool.spec.key.cluster == name and pool.blocked]
+    return hpc_dispatch_pb2.ClusterState(
+        name=name,
+        online=cluster.online,
+        reason=cluster.reason or next(iter(blocked), ""),
+        priority=cluster.spec.priority,
+        failure_rate=round(failures.rate(state, name), 3),
+    )
 
 
 def _worker(pool: PoolState, pilot: Pilot, lease: Lease, configured: list[ModelOffer]) -> hpc_dispatch_pb2.Worker:
@@ -90,6 +140,8 @@ def _worker(pool: PoolState, pilot: Pilot, lease: Lease, configured: list[ModelO
         open_secret=open_secret_of(lease.bootstrap_secret, lease_id=lease.id),
         max_requests=announcement.max_requests if announcement else 0,
         running=pilot.running,
+        waiting=pilot.waiting,
+        first_token_ms=pilot.first_token_ms or 0.0,
         expires_unix_ms=int(pilot.expires * 1000),
     )
 

@@ -45,6 +45,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     given_up: list[bytes] = []
     last_sequence: int = -1  # of STATUS
     seen: float | None = None  # unix seconds of the last STATUS
+    ran_from: float | None = None  # unix seconds before which its job did not run
 
     def __repr__(self) -> str:
         """Show which one it is, and no secret."""

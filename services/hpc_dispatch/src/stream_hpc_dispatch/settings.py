@@ -30,7 +30,7 @@ class DispatchSettings(ProgramSettings):
     relay_ca_file: str = ""
     """PEM bundle on the workers' machines, when the system's own does not know the relays' certificates."""
     state_dir: Path
-    """Logs of local workers."""
+    """Logs of local workers; what the plan must not forget when this program is killed."""
     lease_key_file: Path | None = None
     """Secret of 64 hex digits that seals the leases in the broker's bucket; None keeps leases in memory only."""
     lease_bucket: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "stream-leases"
@@ -57,9 +57,12 @@ class DispatchSettings(ProgramSettings):
     start_margin_s: Seconds = 30.0
     """What a worker may take to start, besides its engine's own limit."""
     renew_before_s: Seconds = 120.0
-    """Before a lease's end its successor is started; at most half of the lease."""
+    """Before a lease's end its successor is started, earlier where starts were measured to take longer; at most half
+    of the lease."""
     expiry_grace_s: Seconds = 30.0
     """What a worker gets to finish after its lease's end."""
+    ending_s: Seconds = 60.0
+    """What a cluster's daily budget keeps for a job that was told to stop to be gone."""
     backoff_first_s: Seconds = 0.5
     backoff_last_s: Seconds = 60.0
     """Between failed starts: from the first, doubling, to the last."""
