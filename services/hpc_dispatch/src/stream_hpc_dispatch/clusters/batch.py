@@ -18,6 +18,8 @@ from stream_core.errors import ConfigError, RemoteError
 from stream_hpc_dispatch.clusters.base import JobView
 from stream_hpc_dispatch.clusters.local import worker_environment
 
+VAGUE: Final = "it failed, and the batch system does not say why"
+"""The reason of a `JobEnd` that anything else says better."""
 COMMAND_S: Final = 30.0
 """Seconds that a command of the batch system may take; Slurm's own ones give up after about 10."""
 _UNANSWERED: Final = re.compile(r"timed? ?out", re.IGNORECASE)

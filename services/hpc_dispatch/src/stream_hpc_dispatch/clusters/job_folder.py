@@ -38,8 +38,7 @@ while :; do
   code=$?
   test -n "$told" || break
 done
-echo "$code" >{folder}/exit.part
-mv {folder}/exit.part {folder}/exit
+echo "$code" >{folder}/exit
 exit "$code"
 """
 

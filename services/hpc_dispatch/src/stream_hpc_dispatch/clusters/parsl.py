@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final
 
 from stream_core.wire.job import PilotJob
 from stream_hpc_dispatch.clusters.base import ClusterHealth, Ended, JobHandle, JobView, Place, SubmitFailed
-from stream_hpc_dispatch.clusters.batch import Away, JobEnd, JobRequest, Rejected, Scheduler, Sighting, is_safe
+from stream_hpc_dispatch.clusters.batch import VAGUE, Away, JobEnd, JobRequest, Rejected, Scheduler, Sighting, is_safe
 from stream_hpc_dispatch.clusters.job_folder import JobFolder, prepare_root
 
 _log = logging.getLogger(__name__)
@@ -290,7 +290,7 @@ class ParslCluster:
         elif told is not None:
             job.misses += 1
             if job.misses >= _MISSES and (job.id or now - job.since >= _NAMELESS_S):
-                await self._finish(job, JobEnd())
+                await self._finish(job, JobEnd(reason=_UNTOLD))
                 return
         elif await asyncio.to_thread(lambda: job.folder.exit_code) is not None:
             # Its script is at its end, whoever can't be asked.
@@ -304,6 +304,8 @@ class ParslCluster:
             who = await asyncio.to_thread(self._scheduler.who_cancelled, job.id)
             end = JobEnd(end.exit_code, f"cancelled by {who}" if who else end.reason)
         job.ended = await asyncio.to_thread(_take_stock, job.folder, end)
+        facts = {"exit_code": job.ended.exit_code, "reason": job.ended.reason}
+        _log.info("job ended", extra={"lease": job.folder.path.name, "job": job.id, **facts})
         job.over.set()
 
     async def _order(self, order: Callable[[str], None], job: _Job) -> None:
@@ -328,13 +330,14 @@ def _report(task: asyncio.Task[None]) -> None:
 
 def _take_stock(folder: JobFolder, end: JobEnd) -> Ended:
     """Put together what the batch system and the job's own files tell of its end, and close its folder."""
-    exit_code = folder.exit_code
-    reason = end.reason
-    if not reason and exit_code is None:
-        complaints = folder.complaints.lower()
-        reason = next((said for word, said in _COMPLAINTS if word in complaints), "")
-        reason = reason or ("" if end.exit_code is not None else _UNTOLD)
-    ended = Ended(end.exit_code if exit_code is None else exit_code, folder.log_tail, reason)
+    exit_code, reason = folder.exit_code, end.reason
+    if exit_code is None:
+        exit_code = end.exit_code
+    if reason in {VAGUE, _UNTOLD}:
+        complaints = folder.complaints.lower() if exit_code is None else ""
+        said = next((words for mark, words in _COMPLAINTS if mark in complaints), "")
+        reason = said or ("" if exit_code is not None else reason)
+    ended = Ended(exit_code, folder.log_tail, reason)
     folder.close()
     return ended
 

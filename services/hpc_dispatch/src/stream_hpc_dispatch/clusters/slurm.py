@@ -14,6 +14,7 @@ from typing import Any, Final
 from stream_core.cluster_config import ParslConfig
 from stream_hpc_dispatch.clusters.base import JobView, Place
 from stream_hpc_dispatch.clusters.batch import (
+    VAGUE,
     Away,
     JobEnd,
     JobRequest,
@@ -35,7 +36,7 @@ _ENDED: Final = {
     "CANCELLED": "cancelled",
     "COMPLETED": "",
     "DEADLINE": "deadline reached",
-    "FAILED": "",
+    "FAILED": VAGUE,
     "NODE_FAIL": "node failed",
     "OUT_OF_MEMORY": "out of memory",
     "PREEMPTED": "preempted by another job",
@@ -139,8 +140,9 @@ def read_jobs(told: list[str], queue: list[str]) -> list[Sighting]:
         job_id, state, reason, start, priority, partition, name = line.split("|", len(_FIELDS) - 1)
         words = "" if reason in _NO_REASON else reason
         if state in _ENDED:
-            # A reason of FAILED tells more than the exit code only where there is none: "JobLaunchFailure".
-            found.append(Sighting(job_id, name, JobEnd(reason=_ENDED[state] or (words if state == "FAILED" else ""))))
+            # The reason of a failure tells more: "JobLaunchFailure". That of others is why they once waited.
+            end = JobEnd(reason=words if state == "FAILED" and words else _ENDED[state])
+            found.append(Sighting(job_id, name, end))
         elif state in _QUEUED:
             ahead = sum(other == partition and their > int(priority) for other, their in waiting)
             starts = float(start) if start.isdecimal() else None
