@@ -122,27 +122,32 @@ class JobFolder:
         shutil.rmtree(self._path, ignore_errors=True)
 
 
-def prepare_root(root: Path, keep: int) -> list[JobFolder]:
-    """Make the folder of all leases, and forget the oldest ones that were closed.
+def prepare_root(root: Path) -> list[JobFolder]:
+    """Make the folder of all leases.
 
     Args:
         root: private; made if it is not there.
-        keep: how many closed ones stay, for their logs.
 
     Returns:
-        Those that an earlier run has left open.
+        The folders that an earlier run has left open.
 
     Raises:
         OSError: it can't be made or read.
     """
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     root.chmod(0o700)
-    folders = sorted((path for path in root.iterdir() if path.is_dir()), key=os.path.getmtime, reverse=True)
-    left = [folder for path in folders if (folder := JobFolder(path)).open]
-    closed = [path for path in folders if not JobFolder(path).open]
-    for path in closed[keep:]:
+    return [folder for path in root.iterdir() if path.is_dir() and (folder := JobFolder(path)).open]
+
+
+def forget_closed(root: Path, keep: int) -> None:
+    """Remove the folders of ended jobs but the newest ones, which stay for their logs.
+
+    Raises:
+        OSError: the folder of all leases can't be read.
+    """
+    closed = [path for path in root.iterdir() if path.is_dir() and not JobFolder(path).open]
+    for path in sorted(closed, key=os.path.getmtime, reverse=True)[keep:]:
         JobFolder(path).remove()
-    return left
 
 
 def _number(path: Path) -> float | None:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final
 from stream_core.wire.job import PilotJob
 from stream_hpc_dispatch.clusters.base import ClusterHealth, Ended, JobHandle, JobView, Place, SubmitFailed
 from stream_hpc_dispatch.clusters.batch import VAGUE, Away, JobEnd, JobRequest, Rejected, Scheduler, Sighting, is_safe
-from stream_hpc_dispatch.clusters.job_folder import JobFolder, prepare_root
+from stream_hpc_dispatch.clusters.job_folder import JobFolder, forget_closed, prepare_root
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ _STOPPING_POLL_S: Final = 0.5
 """Between two polls while a job is being stopped: somebody waits for it."""
 _GIVEN_UP_S: Final = 3600.0
 """After its lease's end a job is waited for so long; its worker has ended by itself long before."""
+_UNTOLD_LEASE_S: Final = 7 * 86_400.0
+"""Taken for the lease's end of a job whose folder is gone."""
 _CANCELS_S: Final = 10.0
 """Between two orders to cancel the same job."""
 _UNTOLD: Final = "the batch system does not know the job any more, and it left no exit code"
@@ -68,6 +70,11 @@ class _Job:
     stopping: bool = False
     over: asyncio.Event = field(default_factory=asyncio.Event)
     ended: Ended | None = None
+
+    @property
+    def handle(self) -> JobHandle:
+        """Lease, id ("-": not known), the lease's end: what the next run needs to find it."""
+        return JobHandle(f"{self.folder.path.name} {self.id or '-'} {int(self.expires)}")
 
     def is_it(self, sighting: Sighting) -> bool:
         """Whether a listed job is this one: its name holds the lease; ids may come again, names don't."""
@@ -114,7 +121,7 @@ class ParslCluster:
         self._tied = tied
         self._clock = clock
         self._jobs: dict[JobHandle, _Job] = {}
-        self._left = {folder.path.name: folder for folder in prepare_root(root, _KEPT_FOLDERS)}
+        self._left = {folder.path.name: folder for folder in prepare_root(root)}
         """Jobs of an earlier run that nobody has claimed yet."""
         self._submitting = asyncio.Lock()
         self._asking = asyncio.Lock()
@@ -129,6 +136,7 @@ class ParslCluster:
         folder = JobFolder(self._root / job.lease)
         nodes = max((self._nodes.get(model.id, 1) for model in job.models), default=1)
         try:
+            await asyncio.to_thread(forget_closed, self._root, _KEPT_FOLDERS)
             await asyncio.to_thread(folder.create, job)
             async with self._submitting:
                 walltime_s = job.expires_unix_s - self._clock()
@@ -145,30 +153,25 @@ class ParslCluster:
             folder.withdraw()
             self._take_back(folder)
             raise SubmitFailed(error.message) from error
-        handle = JobHandle(f"{job.lease} {job_id}")
-        self._follow(handle, _Job(folder, job.expires_unix_s, self._clock(), job_id))
+        submitted = _Job(folder, job.expires_unix_s, self._clock(), job_id)
+        handle = self._follow(submitted)
         _log.info("job submitted", extra={"lease": job.lease, "job": job_id, "folder": str(folder.path)})
         return handle
 
     async def recover(self, lease: str, handle: JobHandle | None) -> JobHandle | None:
         """Find a job by its id, and by its name, which holds the lease; see `Cluster`."""
         folder = self._left.pop(lease, JobFolder(self._root / lease))
-        job_id = handle.partition(" ")[2] if handle else ""
-        job = self._job(folder, job_id if is_safe(job_id) else "")
+        job = self._job(folder, handle)
         told = await self._list([job], at_most_s=self._poll_s)
-        known = JobHandle(f"{lease} {job.id}")
         if told is None:
             # Nobody knows: a job that can't be asked for counts as there, and later polls tell.
-            self._follow(known, job)
-            return known
+            return self._follow(job)
         sighting = next(filter(job.is_it, told), None)
         if sighting is None or isinstance(sighting.state, JobEnd):
             await asyncio.to_thread(folder.close)
             return None
         job.id, job.view = sighting.id, sighting.state
-        known = JobHandle(f"{lease} {job.id}")
-        self._follow(known, job)
-        return known
+        return self._follow(job)
 
     async def look(self, handle: JobHandle) -> JobView:
         """Tell what the last poll saw; see `Cluster`."""
@@ -216,17 +219,18 @@ class ParslCluster:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _follow(self, handle: JobHandle, job: _Job) -> None:
+    def _follow(self, job: _Job) -> JobHandle:
+        handle = job.handle
         self._jobs[handle] = job
         if self._polling is None:
             self._polling = asyncio.create_task(self._poll())
             self._polling.add_done_callback(_report)
         self._wake.set()
+        return handle
 
     def _take_back(self, folder: JobFolder) -> None:
         """Cancel a job that nobody wants, if there is one."""
-        handle = JobHandle(f"{folder.path.name} ")
-        self._follow(handle, self._job(folder))
+        handle = self._follow(self._job(folder, None))
 
         async def end() -> None:
             await self.stop(handle)
@@ -234,10 +238,11 @@ class ParslCluster:
 
         self._spawn(end())
 
-    def _job(self, folder: JobFolder, job_id: str = "") -> _Job:
+    def _job(self, folder: JobFolder, handle: JobHandle | None) -> _Job:
         """Describe a job that an earlier run, or an unanswered submission, has left."""
+        job_id, expires = _parse(handle)
         now = self._clock()
-        return _Job(folder, folder.expires or now, now, job_id)
+        return _Job(folder, expires or folder.expires or now + _UNTOLD_LEASE_S, now, job_id)
 
     async def _poll(self) -> None:
         while True:
@@ -321,6 +326,12 @@ class ParslCluster:
         task.add_done_callback(_report)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _parse(handle: JobHandle | None) -> tuple[str, float | None]:
+    """Read a job's id and its lease's end; empty and None where they are not told."""
+    _, job_id, expires, *_ = f"{handle or ''} - -".split(" ")
+    return job_id if is_safe(job_id) and job_id != "-" else "", float(expires) if expires.isdecimal() else None
 
 
 def _report(task: asyncio.Task[None]) -> None:
