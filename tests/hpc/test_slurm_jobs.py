@@ -50,7 +50,7 @@ def pilot(number: int = 1, lasts_s: float = 600.0) -> PilotJob:
 async def opened(slurm: Slurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Opens the backend with a program as its worker; at the end nothing is left in the queue or running."""
     monkeypatch.setenv("SLURM_CONF", slurm.env["SLURM_CONF"])
-    monkeypatch.setenv("INSTITUTION_API_KEY", "not for jobs")
+    monkeypatch.setenv("OF_DISPATCH_ALONE", "not for jobs")
     open_ones = []
 
     def make(program: str = "import time; print('on', flush=True); time.sleep(600)", grace_s: float = 5.0, **section):
