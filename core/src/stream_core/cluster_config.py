@@ -116,7 +116,9 @@ class ParslConfig(Section):
     worker_init: list[str] = []
     """Shell lines before the worker: modules to load, an environment to enter."""
     job_folder: Path | None = None
-    """Private folder on a file system that the nodes see; None: `state_dir` of hpc_dispatch."""
+    """Private folder on a file system that the nodes see, for this program alone; None: `state_dir` of hpc_dispatch."""
+    poll_s: Annotated[float, Field(ge=0.1)] = 10.0
+    """How often the batch system is asked for all of this cluster's jobs at once."""
 
 
 class ClusterConfig(Section):

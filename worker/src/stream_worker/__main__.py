@@ -1,4 +1,7 @@
-"""`python -m stream_worker`: reads its job from standard input, serves until the lease ends or SIGTERM."""
+"""`stream-worker`, `python -m stream_worker`: reads its job, serves until the lease ends or SIGTERM.
+
+The job comes on standard input, or in a private file, `--job FILE`, which is deleted at once: it holds a secret.
+"""
 
 import asyncio
 import contextlib
@@ -34,8 +37,26 @@ _SOFTWARE = f"stream-worker/{VERSION}"
 _STARTING = Failure(code="worker_not_ready", message="the engine is starting", retryable=True, status=503)
 
 
-def read_job(data: bytes) -> PilotJob:
+def take_job_file(path: Path) -> bytes:
+    """Read the file that holds the job, and delete it.
+
+    Raises:
+        ConfigError: it can't be read, or can't be deleted: then its secret would stay.
+    """
+    try:
+        data = path.read_bytes()
+        path.unlink()
+    except OSError as error:
+        raise ConfigError(f"the job file {path}: {error.strerror}", param="job") from error
+    return data
+
+
+def read_job(data: bytes, source: str = "on standard input") -> PilotJob:
     """Read the job.
+
+    Args:
+        data: JSON.
+        source: where it came from, for the message.
 
     Raises:
         ConfigError: not a job; the message names the field and shows nothing of the content.
@@ -44,7 +65,7 @@ def read_job(data: bytes) -> PilotJob:
         job = msgspec.json.decode(data, type=PilotJob)
         from_hex(job.lease)
     except (msgspec.DecodeError, ValueError) as error:
-        raise ConfigError(f"the job on standard input: {error}", param="job") from error
+        raise ConfigError(f"the job {source}: {error}", param="job") from error
     return job
 
 
@@ -231,7 +252,15 @@ async def main(stop: asyncio.Event) -> None:
     """Read settings and job, then serve."""
     settings = WorkerSettings.read()
     configure_logs("worker", settings.log_level)
-    job = read_job(await asyncio.to_thread(sys.stdin.buffer.read))
+    match sys.argv[1:]:
+        case []:
+            job = read_job(await asyncio.to_thread(sys.stdin.buffer.read))
+        case ["--job", file]:
+            job = read_job(await asyncio.to_thread(take_job_file, Path(file)), f"in {file}")
+        case arguments:
+            raise ConfigError(
+                f"{' '.join(arguments)}: it takes `--job FILE`, or `--version`, or nothing", param="arguments"
+            )
     try:
         await Worker(job, settings).serve(stop)
     except UpstreamUnavailable as error:
