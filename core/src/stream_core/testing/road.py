@@ -5,6 +5,7 @@ import contextlib
 import datetime
 import json
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -120,6 +121,7 @@ def run_road(
     brokers: int = 1,
     pool: Mapping[str, Any] | None = None,
     env: Mapping[str, str] | None = None,
+    cluster: Mapping[str, Any] | None = None,
 ) -> Iterator[Road]:
     """Start brokers, engine, relays, hpc_dispatch with its workers, and gateway, until the block ends.
 
@@ -132,6 +134,8 @@ def run_road(
         brokers: 1, or the nodes of a cluster.
         pool: fields of the workers' pool that differ.
         env: variables of all services, and of the workers.
+        cluster: fields of the workers' cluster that differ, e.g. its backend and that one's section; its workers are
+            this environment's.
     """
     ensure_certificates(folder / "tls", list(_SERVICES), now=datetime.datetime.now(datetime.UTC))
     private_pem, public_pem = tickets.new_signing_key()
@@ -146,7 +150,12 @@ def run_road(
             node.start()
             stack.callback(node.stop)
         engine_url = stack.enter_context(scripted_engine())
-        (folder / "stream.yaml").write_text(yaml.safe_dump(_deployment(engine_url, workers, pool or {}, local=judge)))
+        deployment = _deployment(engine_url, workers, pool or {}, local=judge)
+        if cluster is not None:
+            mark = f"{_WORKER_MARK}={folder / 'dispatch'}"
+            command = ["/usr/bin/env", mark, sys.executable, "-m", "stream_worker"]
+            deployment["clusters"][0] |= {"worker_command": command, **cluster}
+        (folder / "stream.yaml").write_text(yaml.safe_dump(deployment))
         road = Road(folder, engine_url, key, nodes, stack, env or {})
         stack.callback(road.end_workers)
         if gates:

@@ -27,5 +27,17 @@ def open_cluster(
         case "local":
             command = config.worker_command or command
             return LocalCluster(command, state_dir / "workers", stop_grace_s, tied=tied)
+        case "globus":
+            return _open_globus(config)
         case other:
             raise ConfigError(f"cluster {config.name!r}: no backend {other!r} in this program", param="clusters")
+
+
+def _open_globus(config: ClusterConfig) -> Cluster:
+    try:
+        # Here: its SDK takes a second to import, and is an extra.
+        from stream_hpc_dispatch.clusters.globus import GlobusCluster  # noqa: PLC0415
+    except ImportError as error:
+        words = f"backend 'globus' needs the extra stream-hpc-dispatch[globus] ({error})"
+        raise ConfigError(words, param=f"clusters.{config.name}.backend") from error
+    return GlobusCluster(config)
