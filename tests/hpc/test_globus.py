@@ -302,44 +302,64 @@ def road(tmp_path_factory, lab, site, function):
 
 
 class Stream:
-    """One client's stream; it compares what came with the engine's own answer."""
+    """One client's stream, as long as it is wanted."""
 
-    def __init__(self, road, tokens, interval_ms):
+    def __init__(self, road):
         self._road = road
-        self._script = {"tokens": tokens, "interval_ms": interval_ms}
+        self._script = {"tokens": 100_000, "interval_ms": 50}
         self._body = b""
-        self.began = asyncio.Event()
+        self._news = asyncio.Event()
 
-    async def run(self):
+    @contextlib.asynccontextmanager
+    async def running(self):
         key = {"authorization": f"Bearer {self._road.api_key}"}
         asked = {"model": f"hpc/{MODEL}", "stream": True, "messages": MESSAGES, "script": self._script}
-        async with aiohttp.ClientSession(headers=key) as session:
-            async with session.post(f"{self._road.gateway_url}/v1/chat/completions", json=asked) as response:
-                assert response.status == 200, await response.text()
-                async for data in response.content.iter_any():
-                    self._body += data
-                    self.began.set()
-            own = {"model": MODEL, "stream": True, "messages": MESSAGES, "script": {**self._script, "interval_ms": 0}}
-            async with session.post(f"{self._road.engine_url}/v1/chat/completions", json=own) as response:
-                expected = await response.read()
-        assert said(self._body) == said(expected) != ""
+        async with (
+            aiohttp.ClientSession(headers=key) as session,
+            session.post(f"{self._road.gateway_url}/v1/chat/completions", json=asked) as response,
+        ):
+            assert response.status == 200, await response.text()
+            reading = asyncio.create_task(self._read(response))
+            await self.goes_on()
+            yield
+            await self.goes_on()
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        text = said(self._body)
+        assert text == await self._undisturbed(len(text)) != ""
+
+    async def _read(self, response):
+        async for data in response.content.iter_any():
+            self._body += data
+            self._news.set()
+
+    async def goes_on(self):
+        """More of the answer comes, again and again."""
+        for _ in range(5):
+            self._news.clear()
+            async with asyncio.timeout(30):
+                await self._news.wait()
+
+    async def _undisturbed(self, length):
+        """The engine's own answer, so long."""
+        own = {"model": MODEL, "stream": True, "messages": MESSAGES, "script": {"tokens": 5_000, "interval_ms": 0}}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{self._road.engine_url}/v1/chat/completions", json=own) as response,
+        ):
+            return said(await response.read())[:length]
 
 
 def said(body):
     """The text of an answer."""
-    chunks = [json.loads(line[6:]) for line in body.decode().splitlines() if line.startswith("data: {")]
+    lines = body.decode().rpartition("\n\n")[0].splitlines()
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     return "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"])
 
 
-@contextlib.asynccontextmanager
-async def streaming(road, *, tokens=60, interval_ms=100):
-    """A stream runs while the block does, and after it, to its end, unbroken."""
-    stream = Stream(road, tokens, interval_ms)
-    async with asyncio.TaskGroup() as group:
-        running = group.create_task(stream.run())
-        await stream.began.wait()
-        yield
-        assert not running.done(), "the stream was too short to show anything"
+def streaming(road):
+    """A stream goes on while the block does, and after it; all of it is what the engine said."""
+    return Stream(road).running()
 
 
 def started():
@@ -349,7 +369,7 @@ def started():
 
 async def test_a_chat_through_a_worker_of_the_endpoint(road):
     """A streamed answer, byte for byte the engine's, by a worker that Globus Compute started."""
-    async with streaming(road, tokens=20, interval_ms=50):
+    async with streaming(road):
         pass
     assert len(road.workers()) == 1
 
@@ -382,7 +402,7 @@ async def test_dispatch_is_killed_and_finds_its_worker_again(road):
         road.services["hpc_dispatch"].process.wait()
         road.start_service("hpc_dispatch")
         await until(lambda: "took a worker over" in road.services["hpc_dispatch"].log())
-    async with streaming(road, tokens=10, interval_ms=50):
+    async with streaming(road):
         pass
     assert (road.workers(), started()) == (workers, before)
 
@@ -413,13 +433,14 @@ async def test_stopped_dispatch_leaves_nothing(road):
 
 
 async def test_a_chat_through_a_job_of_slurm_while_the_endpoint_is_killed(tmp_path, lab, batch, site, function):
-    """Endpoint and user endpoint are killed: the cluster is offline, the stream goes on; both come back, and so do new
-    workers; in the end nothing is left in Slurm's queue or among the processes.
+    """The endpoint is killed: the cluster is offline, the stream goes on. It comes back: a new worker does, too.
+
+    In the end nothing is left in Slurm's queue or among the processes.
     """
     with product(tmp_path, lab, site, function, SLURM) as road:
         await wait_hot(road)
         (job,) = batch.jobs()
-        async with streaming(road, tokens=200):
+        async with streaming(road):
             with backend(lab, site, function, "true") as cluster:
                 assert (await cluster.health()).online
                 site.kill()
@@ -429,7 +450,7 @@ async def test_a_chat_through_a_job_of_slurm_while_the_endpoint_is_killed(tmp_pa
             assert not health.online
             assert "offline" in health.reason
             assert batch.jobs() == {job: "RUNNING"}
-        async with streaming(road, tokens=10, interval_ms=50):
+        async with streaming(road):
             pass
         site.start()
         (worker,) = road.workers()
