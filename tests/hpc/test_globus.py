@@ -35,6 +35,8 @@ pytestmark = [
 SUBMIT = "POST /v3/endpoints/.*/submit"
 TRIAL = {"trial": True, "max_jobs": 4}
 SLURM = {"walltime": "00:10:00", "cores": 1, "exclusive": False, "address": "127.0.0.1"}
+HOT_S = 150.0
+"""For user endpoint, batch job and worker; each starts a Python that imports much."""
 MESSAGES = [{"role": "user", "content": "hi"}]
 
 
@@ -297,7 +299,7 @@ def product(folder, lab, site, function, config, **more):
 def road(tmp_path_factory, lab, site, function):
     """One for all tests on the endpoint's own machine."""
     with product(tmp_path_factory.mktemp("road"), lab, site, function, TRIAL) as running:
-        asyncio.run(wait_hot(running))
+        asyncio.run(wait_hot(running, within_s=HOT_S))
         yield running
 
 
@@ -414,7 +416,7 @@ async def test_a_worker_that_ends_is_replaced_and_its_end_is_known(road):
     standin.set_faults(*({"route": SUBMIT, "status": status} for status in (403, 429)))
     worker.kill()
     await until(lambda: len(started() - before) == 1)
-    await wait_hot(road)
+    await wait_hot(road, within_s=HOT_S)
     assert worker not in road.workers()
     (new,) = [task for task in standin.show("task").values() if "completion_t" not in task]
     assert new["task_id"] not in before
@@ -438,7 +440,7 @@ async def test_a_chat_through_a_job_of_slurm_while_the_endpoint_is_killed(tmp_pa
     In the end nothing is left in Slurm's queue or among the processes.
     """
     with product(tmp_path, lab, site, function, SLURM) as road:
-        await wait_hot(road)
+        await wait_hot(road, within_s=HOT_S)
         (job,) = batch.jobs()
         async with streaming(road):
             with backend(lab, site, function, "true") as cluster:
@@ -455,8 +457,8 @@ async def test_a_chat_through_a_job_of_slurm_while_the_endpoint_is_killed(tmp_pa
         site.start()
         (worker,) = road.workers()
         worker.kill()
-        await until(lambda: worker not in road.workers() and road.workers(), 60.0)
-        await wait_hot(road)
+        await until(lambda: worker not in road.workers() and road.workers(), HOT_S)
+        await wait_hot(road, within_s=HOT_S)
         assert await asyncio.to_thread(road.services["hpc_dispatch"].stop, 30.0) == 0
         assert road.workers() == []
         assert await asyncio.to_thread(batch.wait_empty, 60.0) == ""

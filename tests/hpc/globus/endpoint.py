@@ -108,33 +108,38 @@ class Endpoint:
         paths = [self.folder / "log", *sorted(self.folder.glob("*/*.log"))]
         return "\n".join(f"{path}:\n{path.read_text(errors='replace')}" for path in paths if path.exists())
 
-    def processes(self) -> list[psutil.Process]:
-        """All that it has started and that still lives on this machine, jobs of the batch system not among them."""
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error):
-                environ = process.environ()
-                if environ.get("GLOBUS_COMPUTE_USER_DIR") == str(self.folder) and "SLURM_JOB_ID" not in environ:
-                    self._started.append(process)
-        return [
-            one for one in dict.fromkeys(self._started) if one.is_running() and one.status() != psutil.STATUS_ZOMBIE
-        ]
+    def _descendants(self) -> list[psutil.Process]:
+        """All that it has ever started on this machine and that still lives, but for jobs of the batch system."""
+        with contextlib.suppress(psutil.Error):
+            if self.process is not None:
+                self._started += psutil.Process(self.process.pid).children(recursive=True)
+        return [one for one in dict.fromkeys(self._started) if one.is_running()]
 
     def kill(self) -> None:
-        """End it and its users' processes at once, as a machine's crash does; jobs of the batch system go on."""
-        for process in self.processes():
-            with contextlib.suppress(psutil.Error):
+        """End the agent, its processes for users with it, as when memory runs out: nobody tells anybody.
+
+        Parsl's interchange is left alone, and so are the jobs that talk to it.
+        """
+        self._descendants()
+        if self.process is None:
+            return
+        with contextlib.suppress(psutil.Error):
+            for process in psutil.Process(self.process.pid).children():
                 process.kill()
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+        self.process.kill()
+        self.process.wait()
 
     def stop(self) -> None:
         """End it as an operator does: its jobs end, too."""
+        self._descendants()
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(20)
         self.kill()
+        for process in self._descendants():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 @contextlib.contextmanager

@@ -39,7 +39,13 @@ def start_pilot(command, job, expires, tail_bytes):  # type: ignore[no-untyped-d
     import threading  # noqa: PLC0415
     import time  # noqa: PLC0415
 
-    host = socket.gethostname()
+    # A job of a batch system is this worker's alone. Who should give it back when the worker has ended may have been
+    # killed; then it would stay until its walltime. So, unless another worker follows, it ends by itself.
+    ending, after_s = "STREAM_PILOT_ENDING", 30
+    host, in_batch = socket.gethostname(), any(name in os.environ for name in ("SLURM_JOB_ID", "PBS_JOBID"))
+    if ending in os.environ:
+        with contextlib.suppress(OSError):
+            os.killpg(int(os.environ.pop(ending)), signal.SIGKILL)
     if time.time() >= expires:
         return {"exit_code": None, "tail": "", "host": host, "error": "its lease ended while it waited in the queue"}
     # Not the agent's own keys; and who dies with whom: a worker must not outlive the job that it runs in.
@@ -74,6 +80,12 @@ def start_pilot(command, job, expires, tail_bytes):  # type: ignore[no-untyped-d
                 os.killpg(child.pid, signal.SIGKILL)
             if before is not None:
                 signal.signal(signal.SIGTERM, before)
+            if in_batch:
+                # The parent is Parsl's process_worker_pool, and with it the job's script ends.
+                last = ["sh", "-c", f"sleep {after_s}; kill {os.getppid()}"]
+                quiet = subprocess.DEVNULL
+                end = subprocess.Popen(last, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)  # noqa: S603
+                os.environ[ending] = str(end.pid)
         log.seek(max(0, log.seek(0, os.SEEK_END) - tail_bytes))
         tail = log.read().decode("utf-8", "replace")
     return {"exit_code": child.returncode, "tail": tail, "host": host, "error": ""}
