@@ -1,6 +1,7 @@
 """Backend `globus` before it asks anybody: what of its section is refused, and how failures are put into words."""
 
 import json
+import threading
 import uuid
 
 import pytest
@@ -134,6 +135,19 @@ def test_a_result_that_would_run_code_is_not_opened():
     assert "not the JSON" in end_of(_state({"status": "success", "result": "00\ngASVAAA="})).reason
     assert end_of(_state({"status": "success", "result": '11\n{"exit_code": 3}'})).exit_code == 3
     assert "keeps its result no more" in end_of(_state({"status": "success"})).reason
+
+
+async def test_what_nobody_expected_is_one_clusters_fault(caplog):
+    """An SDK that raises anything else ends no other cluster, and is not taken for a refusal."""
+    from stream_hpc_dispatch.clusters.globus_service import ServiceFault, in_thread  # noqa: PLC0415
+
+    with pytest.raises(ServiceFault, match="ZeroDivisionError") as caught:
+        await in_thread(lambda: 1 / 0, timeout_s=10)
+    assert not caught.value.refused
+    assert "nobody expected" in caplog.text
+    with pytest.raises(ServiceFault, match=r"did not answer within 0\.01 s") as caught:
+        await in_thread(threading.Event().wait, timeout_s=0.01)
+    assert not caught.value.refused
 
 
 @pytest.mark.parametrize("status", ["received", "waiting-for-ep", "waiting-for-nodes", "running", "unknown", ""])

@@ -33,7 +33,7 @@ from stream_core.wire.job import PilotJob
 from stream_hpc_dispatch.clusters import globus_pilot
 from stream_hpc_dispatch.clusters.base import ClusterHealth, Ended, JobHandle, JobView, Place, SubmitFailed
 from stream_hpc_dispatch.clusters.globus_jobs import Job, end_of, read_handle
-from stream_hpc_dispatch.clusters.globus_service import ComputeService, ServiceFault, in_thread
+from stream_hpc_dispatch.clusters.globus_service import ASK_S, ComputeService, ServiceFault, in_thread
 
 _LARGEST: Final = 100_000
 """Bytes of a task's arguments; the service takes 10 MB, and nothing of that size belongs here."""
@@ -87,11 +87,13 @@ class GlobusCluster:
         known = Job(job.lease, job.expires_unix_s, self._clock())
         try:
             if not self._function:
-                self._function = await self._call(self._service.register, globus_pilot.source(), globus_pilot.FUNCTION)
+                self._function = await self._hand_over(
+                    self._service.register, globus_pilot.source(), globus_pilot.FUNCTION
+                )
         except ServiceFault as fault:
             raise SubmitFailed(fault.words) from fault
         try:
-            known.task = await self._call(self._service.submit, known.group, self._function, arguments)
+            known.task = await self._hand_over(self._service.submit, known.group, self._function, arguments)
         except ServiceFault as fault:
             if fault.refused:
                 raise SubmitFailed(fault.words) from fault
@@ -203,9 +205,12 @@ class GlobusCluster:
         if self._clock() - job.since >= 2 * self._timeout_s:
             job.ended = Ended(None, "", job.doubt or "Globus Compute has no task of it")
 
-    async def _call(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        # Twice: the transport's own limit is for each of connecting and reading, and a new token may come in between.
+    async def _hand_over(self, call: Callable[..., str], *arguments: Any) -> str:
+        # Twice: the transport's own limit is for each of connecting and reading.
         return await in_thread(call, *arguments, timeout_s=2 * self._timeout_s)
+
+    async def _call(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await in_thread(call, *arguments, timeout_s=2 * ASK_S)
 
 
 def check_user_config(config: GlobusConfig, where: str) -> None:

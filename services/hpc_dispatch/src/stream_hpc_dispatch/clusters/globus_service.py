@@ -50,9 +50,11 @@ _ADDRESSES: Final = {
 """Web service and Globus Auth of each environment; where `local` has its tokens from is told by the environment
 variable GLOBUS_SDK_SERVICE_URL_AUTH."""
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
+ASK_S: Final = 10.0
+"""What a question may take, for each of connecting and reading: it is asked again anyway."""
 _UNAUTHORIZED: Final = 401
-_FORBIDDEN: Final = 403
 _NOT_FOUND: Final = 404
+_REQUEST_TIMEOUT: Final = 408
 _FIRST_SERVER_FAULT: Final = 500
 _JSON: Final = "globus_compute_sdk.serialize.JSONData"
 _BATCH: Final = 100
@@ -97,16 +99,10 @@ class ComputeService:
         if address != _ADDRESSES[config.environment][0]:
             expected = _ADDRESSES[config.environment][0]
             raise ConfigError(f"the SDK's web service is {address}, not {expected}", param=f"{where}.environment")
-        self._asking = globus_sdk.ComputeClientV2(app=app, base_url=address, **self._manners())
-        self._submitting = globus_sdk.ComputeClientV3(app=app, base_url=address, **self._manners())
+        self._asking = globus_sdk.ComputeClientV2(app=app, base_url=address, **_manners(ASK_S))
+        self._submitting = globus_sdk.ComputeClientV3(app=app, base_url=address, **_manners(config.submit_timeout_s))
         # A session is not made for two threads at once.
         self._asking_lock, self._submitting_lock = threading.Lock(), threading.Lock()
-
-    def _manners(self) -> dict[str, Any]:
-        return {
-            "transport": RequestsTransport(http_timeout=self._config.submit_timeout_s),
-            "retry_config": RetryConfig(max_retries=1, checks=_only_with_a_new_token()),
-        }
 
     def register(self, source: str, name: str) -> str:
         """Register a function by its source text; its id.
@@ -208,7 +204,7 @@ async def in_thread(call: Callable[..., _T], *arguments: Any, timeout_s: float) 
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
 
-    def settle(result: _T | None, error: BaseException | None) -> None:
+    def settle(result: _T | None, error: ServiceFault | None) -> None:
         if future.done():
             return
         if error is not None:
@@ -217,11 +213,16 @@ async def in_thread(call: Callable[..., _T], *arguments: Any, timeout_s: float) 
             future.set_result(result)  # type: ignore[arg-type]
 
     def run() -> None:
-        result, failed = None, None
+        result: _T | None = None
+        failed: ServiceFault | None = None
         try:
             result = call(*arguments)
-        except BaseException as error:  # noqa: BLE001  (it goes to the one who waits)
-            failed = error
+        except ServiceFault as fault:
+            failed = fault
+        except Exception as error:  # noqa: BLE001  (what we do not understand is one cluster's fault, not all of them's)
+            _log.exception("a call to Globus Compute failed in a way that nobody expected")
+            words = f"a call to Globus Compute failed: {type(error).__name__}: {globus_words.shorten(str(error))}"
+            failed = ServiceFault(words, refused=False)
         try:
             loop.call_soon_threadsafe(settle, result, failed)
         except RuntimeError:
@@ -244,11 +245,19 @@ def _asked(call: Callable[[], globus_sdk.GlobusHTTPResponse]) -> Any:
         said = str(told.get("reason") or error.message or error.code or error.http_reason or "")
         status = error.http_status
         words = globus_words.refusal(status, said)
-        raise ServiceFault(words, refused=status < _FIRST_SERVER_FAULT, status=status) from error
+        refused = status < _FIRST_SERVER_FAULT and status != _REQUEST_TIMEOUT
+        raise ServiceFault(words, refused=refused, status=status) from error
     except globus_sdk.NetworkError as error:
         cause = error.underlying_exception
         words = f"Globus Compute can't be reached: {globus_words.shorten(str(cause or error))}"
         raise ServiceFault(words, refused=False) from error
+
+
+def _manners(timeout_s: float) -> dict[str, Any]:
+    return {
+        "transport": RequestsTransport(http_timeout=timeout_s),
+        "retry_config": RetryConfig(max_retries=1, checks=_only_with_a_new_token()),
+    }
 
 
 def _only_with_a_new_token() -> RetryCheckCollection:
