@@ -89,7 +89,9 @@ class GlobusConfig(Section):
     client_id: uuid.UUID
     """Of the service's own Globus Auth client, which the endpoint must admit."""
     client_secret_file: Path
-    amqp_port: Annotated[int, Field(ge=1, le=65535)] = 443
+    function_id: uuid.UUID | None = None
+    """Of the function that starts a worker, where the endpoint allows only some: `python -m
+    stream_hpc_dispatch.register CLUSTER` registers it. None: registered anew by each run."""
     environment: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")] = "production"
     """Of the Globus SDK. An unknown name means production there; here it is an error."""
     user_endpoint_config: dict[str, Any] = {}

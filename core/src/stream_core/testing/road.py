@@ -190,13 +190,13 @@ def _brokers(folder: Path, count: int, limits: str) -> list[Broker]:
     return nodes
 
 
-async def wait_hot(road: Road, *, workers: int = 1) -> None:
+async def wait_hot(road: Road, *, workers: int = 1, within_s: float = _READY_S) -> None:
     """Wait until the hpc tier answers with so many workers.
 
     Raises:
         RuntimeError: it does not within the limit.
     """
-    deadline = time.monotonic() + _READY_S
+    deadline = time.monotonic() + within_s
     body = {"model": "hpc", "messages": [{"role": "user", "content": "hi"}]}
     async with aiohttp.ClientSession(headers={"authorization": f"Bearer {road.api_key}"}) as session:
         while True:

@@ -31,6 +31,8 @@ _WRITTEN_S: Final = 2.0
 """How long a start, or the end, waits for the broker to write a lease down."""
 _HEALTH_S: Final = 15.0
 """Between two looks at a cluster."""
+_LEAVE_S: Final = 25.0
+"""At the end, how long jobs have to end: some clusters tell it late, or never. The next run looks after the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,7 @@ class Dispatch:
         self._running: dict[int, _Running] = {}
         self._jobs: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
+        self._leaving = asyncio.Event()
         self.feed = PoolFeed(self.snapshot, revision=int(clock() * 1000), interval_s=publish_interval_s)
         """The pool for the gateways. Its revisions start at the time, so they grow across restarts, too."""
 
@@ -135,6 +138,8 @@ class Dispatch:
                 for routine in routines:
                     routine.cancel()
                 self._apply(plan.StopRequested(self._clock()))
+                leaving = asyncio.get_running_loop().call_later(_LEAVE_S, self._leaving.set)
+            leaving.cancel()
         finally:
             for cluster in self._clusters.values():
                 await cluster.close()
@@ -327,8 +332,8 @@ class Dispatch:
         _log.warning("stopping a worker of an earlier run: %s", reason, extra={"lease": to_hex(record.lease)})
         cluster = self._clusters[record.cluster]
         await cluster.stop(handle)
-        await cluster.observe(handle)
-        self._vault.forget(record.lease)
+        if await self._until_ended(cluster, handle) is not None:
+            self._vault.forget(record.lease)
 
     def _start(self, action: plan.StartJob) -> None:
         lease = Lease(new_id(), action.pilot, secrets.token_bytes(SECRET_BYTES))
@@ -370,11 +375,26 @@ class Dispatch:
             raise RuntimeError("a job without handle")
         looking = asyncio.create_task(self._look(pilot, lease, running))
         try:
-            ended = await running.cluster.observe(running.handle)
+            ended = await self._until_ended(running.cluster, running.handle)
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
-        self._ended(pilot, lease, running, ended)
+        if ended is None:
+            _log.warning("left to the next run: its cluster told no end of it", extra=_facts(running.key, lease))
+        else:
+            self._ended(pilot, lease, running, ended)
+
+    async def _until_ended(self, cluster: Cluster, handle: JobHandle) -> Ended | None:
+        """Wait for a job's end; None when this program ends first."""
+        observing = asyncio.create_task(cluster.observe(handle))
+        leaving = asyncio.create_task(self._leaving.wait())
+        try:
+            await asyncio.wait({observing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            return observing.result() if observing.done() else None
+        finally:
+            observing.cancel()
+            leaving.cancel()
+            await asyncio.gather(observing, leaving, return_exceptions=True)
 
     def _ended(self, pilot: int, lease: Lease, running: _Running, ended: Ended, *, started: bool = True) -> None:
         _log.info("a worker's job ended", extra={**_facts(running.key, lease), "exit_code": ended.exit_code})

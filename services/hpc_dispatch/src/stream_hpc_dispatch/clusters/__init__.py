@@ -34,6 +34,8 @@ def open_cluster(
             return LocalCluster(command, state_dir / "workers", stop_grace_s, tied=tied)
         case "parsl":
             return _open_parsl(config, state_dir=state_dir, stop_grace_s=stop_grace_s, tied=tied)
+        case "globus":
+            return _open_globus(config)
         case other:
             raise ConfigError(f"cluster {config.name!r}: no backend {other!r} in this program", param="clusters")
 
@@ -59,3 +61,13 @@ def _open_parsl(config: ClusterConfig, *, state_dir: Path, stop_grace_s: float, 
         )
     except OSError as error:
         raise ConfigError(f"{root}: {error.strerror}", param="job_folder") from error
+
+
+def _open_globus(config: ClusterConfig) -> Cluster:
+    try:
+        # Here: its SDK takes a second to import, and is an extra.
+        from stream_hpc_dispatch.clusters.globus import GlobusCluster  # noqa: PLC0415
+    except ImportError as error:
+        words = f"backend 'globus' needs the extra stream-hpc-dispatch[globus] ({error})"
+        raise ConfigError(words, param=f"clusters.{config.name}.backend") from error
+    return GlobusCluster(config)
