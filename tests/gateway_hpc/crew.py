@@ -21,6 +21,7 @@ from stream_gateway.backends.contract import Answer, Call
 from stream_gateway.backends.hpc import HpcBackend
 from stream_gateway.channel import Channel
 from stream_gateway.pool import PooledWorker, PoolWatch, Snapshot
+from stream_gateway.waiting import Waiting
 
 TIER = TierConfig(name="hpc", kind="hpc", idle_timeout_s=30, first_token_timeout_s=30)
 CLUSTER = ClusterConfig(name="test", tier="hpc")
@@ -102,7 +103,7 @@ async def crew(hands: Hands, persistence: Persistence | None = None) -> AsyncIte
     """A backend whose pool is what `show` says."""
     async with lane.channel(hands.parts.nats_url) as channel:
         pool = PoolWatch("unused", TlsFiles.model_construct(), new_id())
-        backend = HpcBackend(TIER, [CLUSTER], channel, pool, persistence)
+        backend = HpcBackend(TIER, [CLUSTER], channel, pool, Waiting(), persistence)
         yield Crew(hands, channel, pool, backend)
         await pool.aclose()
 

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from stream_core import bus
@@ -22,6 +22,7 @@ from stream_core.errors import (
     StreamBroken,
     UpstreamTimeout,
     UpstreamUnavailable,
+    WorkerRefused,
 )
 from stream_core.openai.chunks import is_finished
 from stream_core.openai.sse import DONE, is_done
@@ -78,6 +79,8 @@ class Channel:
         self._outbox: deque[tuple[bytes, bytes]] = deque()
         self._outbox_filled = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.on_free: list[Callable[[], None]] = []
+        """Called whenever a worker has one answer less."""
 
     @property
     def connected(self) -> bool:
@@ -141,6 +144,8 @@ class Channel:
             self._running[lease_id] -= 1
             if not self._running[lease_id]:
                 del self._running[lease_id]
+            for tell in self.on_free:
+                tell()
 
     def lost(self, lease_id: bytes) -> None:
         """A worker is gone: its answers will not be completed."""
@@ -240,6 +245,9 @@ class SealedAnswer:
         self.accepted = asyncio.Event()
         self.head: Head | None = None
         self.content_type = ""
+        self.cluster = ""
+        self.on_first: Callable[[], None] | None = None
+        """Called once, when the first of the engine's bytes arrive."""
         self.call = call
 
     def feed(self, frame: Frame) -> None:
@@ -253,6 +261,9 @@ class SealedAnswer:
                 self._progress = self._heard
                 self._chunks += chunks
                 self._filled.set()
+                if self.on_first is not None:
+                    self.on_first()
+                    self.on_first = None
             case Alive():
                 self._send_credit()
                 self.accepted.set()
@@ -370,7 +381,9 @@ class SealedAnswer:
 
 def _error_of(failure: Failure) -> RemoteError:
     match failure.code:
-        case "worker_busy" | "worker_draining" | "worker_not_ready" | "body_incomplete":
+        case "worker_busy" | "worker_draining" | "worker_not_ready":
+            return WorkerRefused(failure.message)
+        case "body_incomplete":
             return UpstreamUnavailable(failure.message)
         case _:
             return StreamBroken(f"{failure.code}: {failure.message}")
