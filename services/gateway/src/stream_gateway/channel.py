@@ -246,8 +246,9 @@ class SealedAnswer:
         self.head: Head | None = None
         self.content_type = ""
         self.cluster = ""
-        self.on_first: Callable[[], None] | None = None
-        """Called once, when the first of the engine's bytes arrive."""
+        self.first_at: float | None = None
+        """When the first of the engine's bytes arrived."""
+        self._on_first: Callable[[float], None] | None = None
         self.call = call
 
     def feed(self, frame: Frame) -> None:
@@ -258,12 +259,7 @@ class SealedAnswer:
             self._proved = self._heard
         match event:
             case Chunks(chunks, _):
-                self._progress = self._heard
-                self._chunks += chunks
-                self._filled.set()
-                if self.on_first is not None:
-                    self.on_first()
-                    self.on_first = None
+                self._take(chunks)
             case Alive():
                 self._send_credit()
                 self.accepted.set()
@@ -283,6 +279,15 @@ class SealedAnswer:
             case None:
                 self._nothing_new(frame)
 
+    def _take(self, chunks: list[bytes]) -> None:
+        self._progress = self._heard
+        self._chunks += chunks
+        self._filled.set()
+        if self.first_at is None:
+            self.first_at = self._heard
+            if self._on_first is not None:
+                self._on_first(self._heard)
+
     def _nothing_new(self, frame: Frame) -> None:
         """Answer a frame that was known already, or came after a gap that was reported."""
         if self._closed:
@@ -293,6 +298,12 @@ class SealedAnswer:
         # The gap is still there: the RESUME, or what it brought, was lost too.
         if frame.sequence > self.call.receiver.next_sequence and self._heard - self._asked > _ASK_AGAIN_S:
             self._resume()
+
+    def tell_first(self, tell: Callable[[float], None]) -> None:
+        """Have the time told at which the first of the engine's bytes arrived, or arrives; once."""
+        self._on_first = tell
+        if self.first_at is not None:
+            tell(self.first_at)
 
     def fail(self, error: RemoteError) -> None:
         """The answer will not be completed."""

@@ -166,6 +166,6 @@ class Waiting:
 
 def _not_ready(wish: Wish, standing: Standing, waited_s: float) -> WorkerNotReady:
     return WorkerNotReady(
-        f"no worker of '{wish.tier.name}/{wish.model}' had a place within {waited_s:.0f} s: {in_words(standing)}",
+        f"no worker of '{wish.tier.name}/{wish.model}' had a place within {waited_s:.3g} s: {in_words(standing)}",
         retry_after_s=standing.ready_in_s,
     )

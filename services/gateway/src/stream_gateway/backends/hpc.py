@@ -205,12 +205,9 @@ class HpcBackend:
             raise UpstreamUnavailable(error.message) from error
         answer.cluster = worker.cluster
         if answer.head is not None and answer.head.status == 200:  # noqa: PLR2004  (HTTP's own number)
-            answer.on_first = lambda: self._measured(worker.cluster, call.model, began)
+            answer.tell_first(lambda at: self._clusters.measured(worker.cluster, call.model, (at - began) * 1000))
             return answer
         raise await _refusal(answer)
-
-    def _measured(self, cluster: str, model: str, began: float) -> None:
-        self._clusters.measured(cluster, model, (time.monotonic() - began) * 1000)
 
 
 async def _refusal(answer: SealedAnswer) -> RemoteError:
