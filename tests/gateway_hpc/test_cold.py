@@ -182,7 +182,7 @@ async def test_waiting_is_bounded_and_a_place_left_is_free(stage: Scene, cloud: 
 
 
 async def test_full_workers_with_room_for_more(cold: Scene) -> None:
-    """Where all are full and another worker may come, a request waits, dispatch hears of it, and a place freed is its."""
+    """Where all are full and another worker may come, a request waits, dispatch hears of it, and it gets a place."""
     worker = await cold.hire("alpha", max_requests=2)
     await cold.dispatch.say("alpha", "hot", worker)
     await cold.told("/v1/models/hpc", lambda told: told["stream"]["state"] == "hot")
