@@ -190,10 +190,12 @@ async def wait_hot(road: Road, *, workers: int = 1) -> None:
 
     Raises:
         RuntimeError: it does not within the limit.
+        TimeoutError: the gateway still waits for the first worker.
     """
     deadline = time.monotonic() + _READY_S
     body = {"model": "hpc", "messages": [{"role": "user", "content": "hi"}]}
-    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {road.api_key}"}) as session:
+    headers, limit = {"authorization": f"Bearer {road.api_key}"}, aiohttp.ClientTimeout(total=2 * _READY_S)
+    async with aiohttp.ClientSession(headers=headers, timeout=limit) as session:
         while True:
             async with session.post(f"{road.gateway_url}/v1/chat/completions", json=body) as response:
                 if response.status == 200 and await _ready_workers(road, session) >= workers:  # noqa: PLR2004

@@ -106,7 +106,7 @@ class Clusters:
         names = {name for name, id_ in [*self._pools, *self._pool.snapshot.states] if id_ == model}
         names |= {worker.cluster for worker in self.workers(model)}
         known = [name for name in self._clusters if name in names and (allowed is None or name in allowed)]
-        known.sort(key=lambda name: -self.priorities()[name])
+        known.sort(key=lambda name: -self._news(name).priority)
         return {name: self._standing(name, model) for name in known}
 
     def priorities(self) -> dict[str, int]:

@@ -43,20 +43,14 @@ class Generation:
     def view(self) -> list[TierView]:
         """What the tiers offer at this moment, cheapest first."""
         return [
-            TierView(
-                name,
-                entry.tier.privacy,
-                tuple(
-                    ModelView(
-                        model,
-                        entry.backend.unavailable(model.id),
-                        tuple(entry.backend.standings(model.id).items()),
-                    )
-                    for model in entry.backend.models()
-                ),
-            )
+            TierView(name, entry.tier.privacy, tuple(_seen(entry.backend, model) for model in entry.backend.models()))
             for name, entry in self.entries.items()
         ]
+
+
+def _seen(backend: Backend, model: OfferedModel) -> ModelView:
+    clusters = tuple(backend.standings(model.id).items())
+    return ModelView(model, None if clusters else backend.unavailable(model.id), clusters)
 
 
 class _Part(Protocol):
