@@ -67,6 +67,13 @@ def test_all_faults_of_the_sections_are_told(tmp_path, stream):
     ]
 
 
+def test_clusters_of_one_name_are_refused(tmp_path, stream):
+    """Two clusters of one name could not be told apart in `hpc/<cluster>/<model>`."""
+    path = tmp_path / "wrong.yaml"
+    path.write_text("clusters:\n  - name: alpha\n  - name: alpha\n")
+    assert "cluster names must differ: ['alpha', 'alpha']" in stream("check", path).stderr
+
+
 def test_a_missing_file_is_told(tmp_path, stream):
     """No file is one clear line."""
     done = stream("check", tmp_path / "none.yaml")

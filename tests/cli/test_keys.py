@@ -14,11 +14,12 @@ from stream_core.errors import ConfigError
 def test_a_key_is_kept_as_its_hash_only(tmp_path):
     """The file has mode 0600 and holds what is needed to check a key, never the key."""
     path = tmp_path / "keys.json"
-    key = create(path, "ann", now=1000.5, tiers=["local", "hpc"], privacy="internal")
+    key = create(path, "ann", now=1000.5, tiers=["local", "hpc"], privacy="internal", clusters=["alpha"])
     (record,) = read(path)
     assert key not in path.read_text()
     assert (record.name, record.sha256, record.created) == ("ann", digest(key), 1000)
     assert (record.tiers, record.privacy, record.revoked) == (["local", "hpc"], "internal", False)
+    assert record.clusters == ["alpha"]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -78,12 +79,15 @@ def test_the_owners_key_stays_until_it_is_revoked(tmp_path):
 
 def test_the_command_makes_lists_and_revokes(tmp_path, stream):
     """`stream keys` shows a key once, lists it without it, and revokes it by its id."""
-    made = stream("keys", "create", "ann", "--tiers", "local,hpc", "--privacy", "internal", "--home", tmp_path)
+    made = stream(
+        *("keys", "create", "ann", "--tiers", "local,hpc", "--privacy", "internal"),
+        *("--clusters", "alpha, beta", "--home", tmp_path),
+    )
     key = made.stdout.strip()
     assert (made.returncode, key.startswith("sk-stream-")) == (0, True)
     listed = stream("keys", "list", "--home", tmp_path).stdout
     assert key not in listed
-    assert "valid  local,hpc  internal  ann" in listed
+    assert "valid  local,hpc (clusters alpha,beta)  internal  ann" in listed
     key_id = listed.split()[0]
     assert stream("keys", "revoke", key_id, "--home", tmp_path).returncode == 0
     assert "revoked" in stream("keys", "list", "--home", tmp_path).stdout

@@ -49,16 +49,16 @@ def test_the_gateways_list_says_what_is_ready():
     """An entry is ready, or says why not; an entry without a state is taken as ready."""
     body = {
         "data": [
-            {"id": "local", "stream": {"state": "ready", "reason": None}},
-            {"id": "hpc", "stream": {"state": "unavailable", "reason": "no worker is ready"}},
-            {"id": "odd", "stream": {"state": "unavailable", "reason": None}},
+            {"id": "local", "stream": {"state": "hot", "reason": None}},
+            {"id": "hpc", "stream": {"state": "starting", "reason": "no worker is ready"}},
+            {"id": "odd", "stream": {"state": "offline", "reason": None}},
             {"id": "plain"},
         ]
     }
     assert states(json.dumps(body).encode()) == {
         "local": "",
         "hpc": "no worker is ready",
-        "odd": "unavailable",
+        "odd": "offline",
         "plain": "",
     }
 

@@ -18,7 +18,7 @@ from stream_core.openai.sse import EventSplitter
 from stream_core.testing import programs
 from stream_core.testing.programs import Program
 
-SERVICES = ["gateway", "judge", "summarizer"]
+SERVICES = ["gateway", "judge", "summarizer", "hpc_dispatch"]
 
 
 def tls_env(program: str, folder: Path, name: str) -> dict[str, str]:

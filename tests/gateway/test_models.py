@@ -45,7 +45,7 @@ async def test_what_is_told_of_a_model(gateway: Gateway, client: aiohttp.ClientS
     """Tier, state, window and modalities are there; an unknown or hidden model is 404."""
     async with client.get(f"{gateway.url}/v1/models/cloud/huge", headers=gateway.headers()) as response:
         told = (await response.json())["stream"]
-    assert (told["tier"], told["model"], told["state"], told["demo"]) == ("cloud", "huge", "ready", False)
+    assert (told["tier"], told["model"], told["state"], told["demo"]) == ("cloud", "huge", "hot", False)
     assert (told["context_window"], told["modalities"]) == (8192, ["image", "text"])
     for name, key in (("nope", "all"), ("cloud/huge", "local only")):
         async with client.get(f"{gateway.url}/v1/models/{name}", headers=gateway.headers(key)) as response:
@@ -54,16 +54,16 @@ async def test_what_is_told_of_a_model(gateway: Gateway, client: aiohttp.ClientS
 
 
 async def test_states_follow_the_engine(bare: Gateway, client: aiohttp.ClientSession) -> None:
-    """A model is unavailable, with the reason, while its engine is away, and ready when it is there; demos say so."""
+    """A model is offline, with the reason, while its engine is away, and hot when it is there; demos say so."""
     model = {"id": "m", "demo": True}
     with scripted_engine() as engine:
         port = int(engine.rpartition(":")[2])
     await configure(bare, tier("local", engine, models=[model]))
-    away = await _state(bare, client, "unavailable")
-    assert away["state"] == "unavailable"
+    away = await _state(bare, client, "offline")
+    assert away["state"] == "offline"
     assert (away["reason"], away["demo"]) == ("no connection", True)
     with scripted_engine(port=port):
-        assert (await _state(bare, client, "ready"))["reason"] is None
+        assert (await _state(bare, client, "hot"))["reason"] is None
         async with client.post(f"{bare.url}{PATH}", json=chat("m"), headers=bare.headers()) as response:
             assert "demo model, not to be believed" in response.headers["x-stream-reason"]
 
@@ -71,19 +71,19 @@ async def test_states_follow_the_engine(bare: Gateway, client: aiohttp.ClientSes
 async def test_a_key_in_the_environment_that_is_not_there(bare: Gateway, client: aiohttp.ClientSession) -> None:
     """A tier whose API key is missing is away and says which variable to set; it is never asked."""
     await configure(bare, tier("cloud", "http://127.0.0.1:9", api_key_env="NO_SUCH_KEY"))
-    assert "NO_SUCH_KEY" in (await _state(bare, client, "unavailable"))["reason"]
+    assert "NO_SUCH_KEY" in (await _state(bare, client, "offline"))["reason"]
     async with client.post(f"{bare.url}/v1/chat/completions", json=chat("cloud"), headers=bare.headers()) as response:
         assert response.status == 503
         assert "NO_SUCH_KEY" in error_of(await response.read())["message"]
 
 
 async def test_an_hpc_tier_whose_other_side_is_away(bare: Gateway, client: aiohttp.ClientSession) -> None:
-    """Without broker and dispatch the tier is listed as unavailable, answers 503 when named, and `auto` says so."""
+    """Without broker and dispatch the tier is listed as offline, answers 503 when named, and `auto` says so."""
     hpc = {"name": "hpc", "kind": "hpc", "privacy": "internal"}
     cluster = {"name": "alpha", "pools": [{"model": {"id": "large"}, "engine_command": ["true"]}]}
     async with upstream(STREAM_HEAD + FINISH + DONE) as engine:
         await configure(bare, hpc, tier("local", engine.url), clusters=[cluster])
-        assert (await _state(bare, client, "ready"))["state"] == "unavailable"
+        assert (await _state(bare, client, "hot"))["state"] == "offline"
         for model in ("hpc", "hpc/large", "large"):
             async with client.post(f"{bare.url}{PATH}", json=chat(model), headers=bare.headers()) as response:
                 assert response.status == 503
@@ -104,6 +104,7 @@ async def test_the_document_tells_the_truth(gateway: Gateway, client: aiohttp.Cl
         "/metrics",
         "/v1/models",
         "/v1/models/{model}",
+        "/v1/tiers",
         "/v1/chat/completions",
     }
     assert set(document["components"]["schemas"]["ChatBody"]["required"]) == {"model", "messages"}

@@ -29,6 +29,7 @@ from stream_gateway.routing import (
     resolve,
     route,
 )
+from stream_gateway.standing import Standing
 
 POLICY = PolicyConfig()
 CLASSES = POLICY.classes
@@ -159,6 +160,16 @@ tier_views = st.lists(
                     modalities=st.sampled_from([TEXT, VISION]),
                 ),
                 fault=st.sampled_from([None, "down"]),
+                clusters=st.dictionaries(
+                    st.sampled_from(["alpha", "beta"]),
+                    st.builds(
+                        Standing,
+                        state=st.sampled_from(["hot", "starting", "cold", "offline"]),
+                        starting=st.integers(0, 1),
+                        room=st.integers(0, 1),
+                        cold_start=st.sampled_from(["wait", "next"]),
+                    ),
+                ).map(lambda found: tuple(found.items())),
             ),
             max_size=3,
         ).map(tuple),
@@ -169,11 +180,13 @@ tier_views = st.lists(
 asks = st.builds(
     Ask,
     pin=st.builds(Pin, st.sampled_from([None, "local", "edge", "hpc", "cloud"]), st.none())
-    | st.builds(Pin, st.sampled_from(["hpc", "cloud"]), st.sampled_from(["a", "b", "nope"])),
+    | st.builds(Pin, st.sampled_from(["hpc", "cloud"]), st.sampled_from(["a", "b", "nope"]))
+    | st.builds(Pin, st.just("hpc"), st.sampled_from(["a", "b"]), st.sampled_from(["alpha", "beta"])),
     privacy=st.sampled_from([*CLASSES, "unknown"]),
     tiers=st.none() | st.frozensets(st.sampled_from(["local", "edge", "hpc", "cloud", "partner"])),
     modalities=st.sampled_from([TEXT, VISION]),
     max_output=st.none() | st.integers(1, 10_000),
+    clusters=st.none() | st.frozensets(st.sampled_from(["alpha", "beta"])),
 )
 
 
@@ -191,6 +204,9 @@ def test_nothing_widens_who_sees_a_prompt(ask: Ask, views: list[TierView], score
         assert ask.pin.model in {None, candidate.model.id}
         assert ask.modalities <= candidate.model.modalities
         assert (ask.max_output or 0) < candidate.model.context_window
+        offering = [view for view in tier.models if view.model == candidate.model]
+        assert any(view.within(ask.allowed_clusters) for view in offering), "a cluster that may answer offers it"
+        assert ask.pin.cluster is None or ask.clusters is None or ask.pin.cluster in ask.clusters
     assert {candidate.tier for candidate in plan.candidates} <= {tier.name for tier in permitted(ask, views, POLICY)}
     assert plan.candidates or refusal(plan).message
 

@@ -21,9 +21,10 @@ from stream_gateway.backends.contract import Answer, Call
 from stream_gateway.backends.hpc import HpcBackend
 from stream_gateway.channel import Channel
 from stream_gateway.pool import PooledWorker, PoolWatch, Snapshot
+from stream_gateway.waiting import Waiting
 
 TIER = TierConfig(name="hpc", kind="hpc", idle_timeout_s=30, first_token_timeout_s=30)
-CLUSTER = ClusterConfig(name="test", tier="hpc")
+CLUSTERS = [ClusterConfig(name="test", tier="hpc"), ClusterConfig(name="other", tier="hpc")]
 MODEL = "scripted"
 
 
@@ -89,12 +90,17 @@ class Crew:
         self.channel.lost(lease_id)
         self.killed.set()
 
-    async def ask(self, script: dict[str, Any] | None = None, **request: Any) -> Answer:
+    async def ask(
+        self, script: dict[str, Any] | None = None, *, clusters: frozenset[str] | None = None, **request: Any
+    ) -> Answer:
         """Ask the tier; streamed unless the request says otherwise."""
         body = {"messages": [{"role": "user", "content": "count"}], "stream": True, **request}
         if script is not None:
             body["script"] = script
-        return await self.backend.open(Call(new_id(), "/chat/completions", MODEL, body, stream=body["stream"]))
+        stream = body["stream"]
+        return await self.backend.open(
+            Call(new_id(), "/chat/completions", MODEL, body, stream=stream, clusters=clusters)
+        )
 
 
 @contextlib.asynccontextmanager
@@ -102,7 +108,7 @@ async def crew(hands: Hands, persistence: Persistence | None = None) -> AsyncIte
     """A backend whose pool is what `show` says."""
     async with lane.channel(hands.parts.nats_url) as channel:
         pool = PoolWatch("unused", TlsFiles.model_construct(), new_id())
-        backend = HpcBackend(TIER, [CLUSTER], channel, pool, persistence)
+        backend = HpcBackend(TIER, CLUSTERS, channel, pool, Waiting(), persistence)
         yield Crew(hands, channel, pool, backend)
         await pool.aclose()
 

@@ -99,25 +99,28 @@ def worker(running: Parts, *, relay_url: str | None = None, **changes: object) -
 
 async def announced(running: Parts) -> PooledWorker:
     """Wait for the worker's announcement, as hpc_dispatch does, and make what the pool would hold."""
+    said = await announcement(running)
+    return PooledWorker(
+        lease_id=running.lease.id,
+        cluster="test",
+        models={model.id: OfferedModel(model.id, model.context_window) for model in said.models},
+        engine_models={model.id: model.engine_model for model in said.models},
+        key=PublicKey(said.mlkem768, said.x25519).load(),
+        open_secret=open_secret_of(running.lease.secret, lease_id=running.lease.id),
+        max_requests=said.max_requests,
+    )
+
+
+async def announcement(running: Parts) -> payloads.Announcement:
+    """Wait for it, and verify it."""
     client = await nats.connect(running.nats_url)
-    heard: asyncio.Future[PooledWorker] = asyncio.get_running_loop().create_future()
+    heard: asyncio.Future[payloads.Announcement] = asyncio.get_running_loop().create_future()
 
     async def receive(message: Msg) -> None:
         for frame in split(message.data):
             if frame.type is FrameType.ANNOUNCE and not heard.done():
                 body = verify_announcement(frame.body, lease_id=running.lease.id, bootstrap_secret=running.lease.secret)
-                said = payloads.load(body, payloads.Announcement)
-                heard.set_result(
-                    PooledWorker(
-                        lease_id=running.lease.id,
-                        cluster="test",
-                        models={model.id: OfferedModel(model.id, model.context_window) for model in said.models},
-                        engine_models={model.id: model.engine_model for model in said.models},
-                        key=PublicKey(said.mlkem768, said.x25519).load(),
-                        open_secret=open_secret_of(running.lease.secret, lease_id=running.lease.id),
-                        max_requests=said.max_requests,
-                    )
-                )
+                heard.set_result(payloads.load(body, payloads.Announcement))
 
     await client.subscribe(subjects.lease_out(running.lease.id), cb=receive)
     try:

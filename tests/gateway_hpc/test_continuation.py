@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 
 import aiohttp
 import pytest
@@ -163,6 +164,24 @@ async def test_nothing_was_sent_yet(workers, marker, count, script_, request_):
         await held.held.wait()
         await made.kill(mine.lease_id)
         assert b"".join((await read(answer)).events) == b"".join(expected.events)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "goes_on"), [(None, True), ({"test", "other"}, True), ({"test"}, False)], ids=["any", "both", "one"]
+)
+async def test_an_answer_moves_only_where_it_may(workers, allowed, goes_on):
+    """Another cluster's worker takes over unless the key, or the name that was asked for, shuts it out."""
+    await workers.hire(2)
+    async with crew(workers, QUICK) as made:
+        first, second = (worker for _, worker in workers.alive.values())
+        made.show(first, replace(second, cluster="other"))
+        allowed = allowed and frozenset(allowed)
+        answer = await made.ask(script("vllm"), clusters=allowed)
+        if not goes_on:
+            with pytest.raises(StreamBroken, match="no other worker"):
+                await read(answer, killing=made, after=(8,))
+            return
+        assert (await read(answer, killing=made, after=(8,))).text == TEXT
 
 
 async def test_no_other_worker(workers):

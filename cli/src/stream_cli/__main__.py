@@ -176,6 +176,7 @@ def keys_create(
     name: Annotated[str, typer.Argument(help="Whose key it is.")],
     tiers: Annotated[str, typer.Option(help="Tiers it may use, e.g. local,hpc. [all]")] = "",
     privacy: Annotated[str | None, typer.Option(help="Class of all its requests. [the policy's default]")] = None,
+    clusters: Annotated[str, typer.Option(help="Clusters it may use on tiers of kind hpc. [all]")] = "",
     home: HomeOption = _HOME,
 ) -> None:
     """Make a key; it is shown once."""
@@ -183,10 +184,15 @@ def keys_create(
         from stream_cli.home import open_home  # noqa: PLC0415
         from stream_cli.keys import create  # noqa: PLC0415
 
-        allowed = [tier.strip() for tier in tiers.split(",") if tier.strip()] or None
-        key = create(open_home(home).keys, name, now=time.time(), tiers=allowed, privacy=privacy)
+        path = open_home(home).keys
+        key = create(path, name, now=time.time(), tiers=_names(tiers), privacy=privacy, clusters=_names(clusters))
         typer.echo(key)
         typer.echo("This is the only time it is shown.", err=True)
+
+
+def _names(listed: str) -> list[str] | None:
+    """Read an option that lists names; empty means that nothing is left out."""
+    return [name.strip() for name in listed.split(",") if name.strip()] or None
 
 
 @keys_app.command("list")
@@ -199,6 +205,7 @@ def keys_list(home: HomeOption = _HOME) -> None:
         for record in read(Home(home.expanduser().absolute()).keys):
             made = time.strftime("%Y-%m-%d", time.gmtime(record.created))
             allowed = ",".join(record.tiers) if record.tiers is not None else "all tiers"
+            allowed += f" (clusters {','.join(record.clusters)})" if record.clusters is not None else ""
             state = "revoked" if record.revoked else "valid"
             words = (record.id, f"{record.prefix}...", made, state, allowed, record.privacy or "default", record.name)
             typer.echo("  ".join(words))

@@ -35,7 +35,15 @@ def _change(path: Path, change: Callable[[list[KeyRecord]], list[KeyRecord]]) ->
         write_private(path, dump_keys(KeyFile(change(read(path)))))
 
 
-def create(path: Path, name: str, *, now: float, tiers: list[str] | None = None, privacy: str | None = None) -> str:
+def create(
+    path: Path,
+    name: str,
+    *,
+    now: float,
+    tiers: list[str] | None = None,
+    privacy: str | None = None,
+    clusters: list[str] | None = None,
+) -> str:
     """Make a key and keep its hash.
 
     Args:
@@ -44,13 +52,14 @@ def create(path: Path, name: str, *, now: float, tiers: list[str] | None = None,
         now: unix seconds.
         tiers: which tiers it may use; None is all.
         privacy: class of all its requests; None is the policy's default.
+        clusters: which clusters it may use; None is all.
 
     Returns:
         The key, to be shown once.
     """
     if not name.strip():
         raise ConfigError("a key needs a name that says whose it is", param="name")
-    key, record = new_key(name, now=now, tiers=tiers, privacy=privacy)
+    key, record = new_key(name, now=now, tiers=tiers, privacy=privacy, clusters=clusters)
     _change(path, lambda records: [*records, record])
     return key
 

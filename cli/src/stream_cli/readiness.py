@@ -75,7 +75,7 @@ def states(body: bytes) -> dict[str, str]:
     try:
         entries = [(str(entry["id"]), entry.get("stream") or {}) for entry in json.loads(body)["data"]]
         return {
-            name: "" if facts.get("state", "ready") == "ready" else str(facts.get("reason") or facts["state"])
+            name: "" if facts.get("state", "hot") == "hot" else str(facts.get("reason") or facts["state"])
             for name, facts in entries
         }
     except (ValueError, KeyError, TypeError, AttributeError):

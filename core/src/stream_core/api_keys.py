@@ -27,6 +27,7 @@ class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     tiers: list[str] | None = None  # which tiers it may use; None: all
     privacy: str | None = None  # class of all its requests unless a header raises it; None: the policy's default
     revoked: bool = False
+    clusters: list[str] | None = None  # which clusters of tiers of kind hpc it may use; None: all
 
 
 class KeyFile(msgspec.Struct, frozen=True):
@@ -36,7 +37,12 @@ class KeyFile(msgspec.Struct, frozen=True):
 
 
 def new_key(
-    name: str, *, now: float, tiers: list[str] | None = None, privacy: str | None = None
+    name: str,
+    *,
+    now: float,
+    tiers: list[str] | None = None,
+    privacy: str | None = None,
+    clusters: list[str] | None = None,
 ) -> tuple[str, KeyRecord]:
     """Draw a key: (the key itself, to be shown once; what is kept of it)."""
     key = _PREFIX + secrets.token_urlsafe(32)
@@ -48,6 +54,7 @@ def new_key(
         created=int(now),
         tiers=tiers,
         privacy=privacy,
+        clusters=clusters,
     )
     return key, record
 

@@ -69,6 +69,9 @@ class Deployment(Section):
         names = [tier.name for tier in self.tiers]
         if len(set(names)) != len(names):
             raise ValueError(f"tier names must differ: {names}")
+        clusters = [cluster.name for cluster in self.clusters]
+        if len(set(clusters)) != len(clusters):
+            raise ValueError(f"cluster names must differ: {clusters}")
         known = set(self.policy.classes)
         if self.policy.default_class not in known:
             raise ValueError(f"policy.default_class {self.policy.default_class!r} is not among {self.policy.classes}")

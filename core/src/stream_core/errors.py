@@ -15,6 +15,8 @@
         ├── SealError              a tag or a signature that does not verify
         ├── UpstreamRejected       the engine answered with an error of its own; passed on as it is
         ├── UpstreamUnavailable    503: nobody there, busy, or lost before the first token
+        │   ├── WorkerRefused      503 worker_busy: a worker has no place, or is leaving; another one may have
+        │   └── WorkerNotReady     503 worker_not_ready: none is ready yet, one may become so
         ├── UpstreamTimeout        504: no sign of life within the limit
         └── StreamBroken           the answer began and could not be finished
 
@@ -140,6 +142,22 @@ class UpstreamUnavailable(RemoteError):
 
     code = "upstream_unavailable"
     status_hint = 503
+
+
+class WorkerRefused(UpstreamUnavailable):
+    """A worker of a cluster takes no request now: it has all that it may run, or it is leaving."""
+
+    code = "worker_busy"
+
+
+class WorkerNotReady(UpstreamUnavailable):
+    """No worker of a model is ready yet; `retry_after_s` is the estimate of when one will be, None if not known."""
+
+    code = "worker_not_ready"
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message, param=param)
+        self.retry_after_s = retry_after_s
 
 
 class UpstreamTimeout(RemoteError):

@@ -7,7 +7,7 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ _READY_S = 30.0
 _POLL_S = 0.05
 _WORKER_MARK = "ROAD_OF_THIS_WORKER"
 """An environment variable that workers inherit: they outlive their dispatch, so its process id does not find them."""
+_CLUSTER_MARK = "ROAD_CLUSTER_OF_THIS_WORKER"
 _SERVICES = ("judge", "summarizer", "hpc_dispatch", "gateway")
 
 
@@ -83,16 +84,20 @@ class Road:
         """Ids of all leases that had a worker on this machine."""
         return [bytes.fromhex(log.stem) for log in Path(self.folder, "dispatch", "workers").glob("*.log")]
 
+    def workers_of(self, cluster: str) -> list[psutil.Process]:
+        """The running workers of one of several clusters, the oldest first."""
+        return [worker for worker in self.workers() if worker.environ().get(_CLUSTER_MARK) == cluster]
+
     def end_workers(self) -> None:
         """End what a killed dispatch left to itself."""
         for worker in self.workers():
             worker.kill()
 
-    def relay_in_use(self) -> int:
-        """Index of the relay that the first worker is connected to."""
+    def relay_in_use(self, worker: psutil.Process | None = None) -> int:
+        """Index of the relay that a worker, or the first one, is connected to."""
         ends = {
             connection.raddr.port
-            for connection in self.workers()[0].net_connections("tcp")
+            for connection in (worker or self.workers()[0]).net_connections("tcp")
             if connection.status == psutil.CONN_ESTABLISHED
         }
         ports = [gate.port for gate in self.gates] or [relay.ready["port"] for relay in self.relays]
@@ -125,6 +130,7 @@ def run_road(
     brokers: int = 1,
     broker_limits: str = "max_pending: 8MB",
     pool: Mapping[str, Any] | None = None,
+    clusters: Sequence[str] = ("road",),
     env: Mapping[str, str] | None = None,
     cluster: Mapping[str, Any] | None = None,
 ) -> Iterator[Road]:
@@ -133,15 +139,16 @@ def run_road(
     Args:
         folder: for keys, certificates and logs.
         relays: how many.
-        workers: of the one model, all on one cluster.
+        workers: of the one model, on each cluster.
         judge: also start judge and summarizer, and a local tier on the same engine, so that `auto` has a choice.
         gates: put a network that can be cut between workers and each relay, and before the broker.
         brokers: 1, or the nodes of a cluster.
         broker_limits: lines of their configuration. By default a client that does not read is cut off soon: the bound
             is small, so that a test reaches it.
-        pool: fields of the workers' pool that differ.
+        pool: fields of the workers' pools that differ.
+        clusters: their names; one that has a file `down-<name>` in `folder` can't start a worker.
         env: variables of all services, and of the workers.
-        cluster: fields of the workers' cluster that differ, e.g. its backend and that one's section; its workers are
+        cluster: fields of the (first) cluster that differ, e.g. its backend and that one's section; its workers are
             this environment's.
     """
     ensure_certificates(folder / "tls", list(_SERVICES), now=datetime.datetime.now(datetime.UTC))
@@ -157,7 +164,7 @@ def run_road(
             node.start()
             stack.callback(node.stop)
         engine_url = stack.enter_context(scripted_engine())
-        deployment = _deployment(engine_url, workers, pool or {}, local=judge)
+        deployment = _deployment(folder, engine_url, workers, pool or {}, clusters, local=judge)
         if cluster is not None:
             mark = f"{_WORKER_MARK}={folder / 'dispatch'}"
             command = ["/usr/bin/env", mark, sys.executable, "-m", "stream_worker"]
@@ -195,10 +202,12 @@ async def wait_hot(road: Road, *, workers: int = 1, within_s: float = _READY_S) 
 
     Raises:
         RuntimeError: it does not within the limit.
+        TimeoutError: the gateway still waits for the first worker.
     """
     deadline = time.monotonic() + within_s
     body = {"model": "hpc", "messages": [{"role": "user", "content": "hi"}]}
-    async with aiohttp.ClientSession(headers={"authorization": f"Bearer {road.api_key}"}) as session:
+    headers, limit = {"authorization": f"Bearer {road.api_key}"}, aiohttp.ClientTimeout(total=2 * _READY_S)
+    async with aiohttp.ClientSession(headers=headers, timeout=limit) as session:
         while True:
             async with session.post(f"{road.gateway_url}/v1/chat/completions", json=body) as response:
                 if response.status == 200 and await _ready_workers(road, session) >= workers:  # noqa: PLR2004
@@ -266,10 +275,23 @@ def _service(road: Road, name: str, port: int) -> dict[str, str]:
             return common
 
 
-def _deployment(engine_url: str, workers: int, changes: Mapping[str, Any], *, local: bool) -> dict[str, Any]:
+def _deployment(
+    folder: Path, engine_url: str, workers: int, changes: Mapping[str, Any], clusters: Sequence[str], *, local: bool
+) -> dict[str, Any]:
     model = {"id": MODEL, "context_window": 131_072}
     pool = {"model": model, "engine_url": engine_url, "min_ready": workers, "max_workers": workers, **changes}
     tiers: list[dict[str, Any]] = [{"name": "hpc", "kind": "hpc", "privacy": "restricted"}]
     if local:
         tiers.insert(0, {"name": "local", "privacy": "restricted", "base_url": f"{engine_url}/v1", "models": [model]})
-    return {"tiers": tiers, "clusters": [{"name": "road", "pools": [pool]}]}
+    made = [
+        {"name": name, "pools": [pool], **_worker_command(folder, name, several=len(clusters) > 1)} for name in clusters
+    ]
+    return {"tiers": tiers, "clusters": made}
+
+
+def _worker_command(folder: Path, cluster: str, *, several: bool) -> dict[str, Any]:
+    """Mark the workers of one of several clusters, so that they can be found, and kept from coming back."""
+    if not several:
+        return {}
+    script = f'test -e "$1" && exit 1; export {_CLUSTER_MARK}="$2"; exec "$3" -m stream_worker'
+    return {"worker_command": ["/bin/sh", "-c", script, "sh", str(folder / f"down-{cluster}"), cluster, sys.executable]}

@@ -27,6 +27,8 @@ class Principal:
     """What it may use; None: every tier."""
     privacy: str | None
     """Class of all its requests; None: the policy's default."""
+    clusters: frozenset[str] | None = None
+    """Which clusters it may use; None: every one of its tiers."""
 
 
 class Keyring:
@@ -82,4 +84,8 @@ class Keyring:
 
 
 def _principal(key: KeyRecord) -> Principal:
-    return Principal(key.id, None if key.tiers is None else frozenset(key.tiers), key.privacy)
+    return Principal(key.id, _names(key.tiers), key.privacy, _names(key.clusters))
+
+
+def _names(listed: list[str] | None) -> frozenset[str] | None:
+    return None if listed is None else frozenset(listed)

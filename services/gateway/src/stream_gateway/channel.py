@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from stream_core import bus
@@ -22,6 +22,7 @@ from stream_core.errors import (
     StreamBroken,
     UpstreamTimeout,
     UpstreamUnavailable,
+    WorkerRefused,
 )
 from stream_core.openai.chunks import is_finished
 from stream_core.openai.sse import DONE, is_done
@@ -88,6 +89,8 @@ class Channel:
         self._outbox: deque[tuple[bytes, bytes]] = deque()
         self._outbox_filled = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self.on_free: list[Callable[[], None]] = []
+        """Called whenever a worker has one answer less."""
 
     @property
     def connected(self) -> bool:
@@ -151,6 +154,8 @@ class Channel:
             self._running[lease_id] -= 1
             if not self._running[lease_id]:
                 del self._running[lease_id]
+            for tell in self.on_free:
+                tell()
 
     def lost(self, lease_id: bytes) -> None:
         """A worker is gone: its answers will not be completed."""
@@ -252,6 +257,10 @@ class SealedAnswer:
         self.accepted = asyncio.Event()
         self.head: Head | None = None
         self.content_type = ""
+        self.cluster = ""
+        self.first_at: float | None = None
+        """When the first of the engine's bytes arrived."""
+        self._on_first: Callable[[float], None] | None = None
         self.call = call
 
     def feed(self, frame: Frame) -> None:
@@ -262,9 +271,7 @@ class SealedAnswer:
             self._proved = self._heard
         match event:
             case Chunks(chunks, _):
-                self._progress = self._heard
-                self._chunks += chunks
-                self._filled.set()
+                self._take(chunks)
             case Alive():
                 self._accept()
                 self._send_credit()
@@ -297,6 +304,15 @@ class SealedAnswer:
         if frame.type is not FrameType.ERROR:
             self._channel.faults.note(failure.code, failure.message)
 
+    def _take(self, chunks: list[bytes]) -> None:
+        self._progress = self._heard
+        self._chunks += chunks
+        self._filled.set()
+        if self.first_at is None:
+            self.first_at = self._heard
+            if self._on_first is not None:
+                self._on_first(self._heard)
+
     def _nothing_new(self, frame: Frame) -> None:
         """Answer a frame that was known already, or came after a gap that was reported."""
         self._channel.faults.count("replay" if frame.sequence < self.call.receiver.next_sequence else "gap")
@@ -308,6 +324,12 @@ class SealedAnswer:
         # The gap is still there: the RESUME, or what it brought, was lost too.
         if frame.sequence > self.call.receiver.next_sequence and self._heard - self._asked > _ASK_AGAIN_S:
             self._resume()
+
+    def tell_first(self, tell: Callable[[float], None]) -> None:
+        """Have the time told at which the first of the engine's bytes arrived, or arrives; once."""
+        self._on_first = tell
+        if self.first_at is not None:
+            tell(self.first_at)
 
     def fail(self, error: RemoteError) -> None:
         """The answer will not be completed."""
@@ -405,7 +427,9 @@ class SealedAnswer:
 
 def _error_of(failure: Failure) -> RemoteError:
     match failure.code:
-        case "worker_busy" | "worker_draining" | "worker_not_ready" | "body_incomplete":
+        case "worker_busy" | "worker_draining" | "worker_not_ready":
+            return WorkerRefused(failure.message)
+        case "body_incomplete":
             return UpstreamUnavailable(failure.message)
         case _:
             return StreamBroken(f"{failure.code}: {failure.message}")

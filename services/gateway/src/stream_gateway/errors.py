@@ -1,10 +1,11 @@
 """Errors become HTTP here, once: OpenAI's error body, the status, the headers a client expects."""
 
+import math
 from dataclasses import dataclass
 
 import orjson
 
-from stream_core.errors import LimitExceeded, StreamError, Unauthenticated, UpstreamRejected
+from stream_core.errors import LimitExceeded, StreamError, Unauthenticated, UpstreamRejected, WorkerNotReady
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -47,7 +48,7 @@ def reply_to(error: Exception, request_id: str) -> Reply:
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
     if error.status_hint == _SERVICE_UNAVAILABLE or isinstance(error, LimitExceeded):
-        headers.append((b"retry-after", _RETRY_AFTER_S))
+        headers.append((b"retry-after", _retry_after(error)))
     status = error.status if isinstance(error, UpstreamRejected) else error.status_hint
     return Reply(status, headers, _described(error))
 
@@ -60,8 +61,26 @@ def framework_body(status: int, detail: str) -> bytes:
 
 def error_event(error: Exception, request_id: str) -> bytes:
     """Write the event that ends a stream which can't be completed; no "[DONE]" follows it."""
-    body = _described(error) if isinstance(error, StreamError) else _internal(request_id)
+    if isinstance(error, UpstreamRejected) and (said := _one_line(error.body)) is not None:
+        body = said
+    else:
+        body = _described(error) if isinstance(error, StreamError) else _internal(request_id)
     return b"data: " + body + b"\n\n"
+
+
+def _one_line(body: bytes) -> bytes | None:
+    """Write an engine's error body, which may have lines, so that it fits an event; None when it is none."""
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return orjson.dumps(said) if isinstance(said, dict) and "error" in said else None
+
+
+def _retry_after(error: StreamError) -> bytes:
+    if isinstance(error, WorkerNotReady) and error.retry_after_s is not None:
+        return str(max(1, math.ceil(error.retry_after_s))).encode("ascii")
+    return _RETRY_AFTER_S
 
 
 def _described(error: StreamError) -> bytes:

@@ -20,7 +20,7 @@ from stream_core.errors import (
 from stream_core.ids import to_hex
 from stream_core.openai.models import ChatRequest
 from stream_gateway.auth import Principal
-from stream_gateway.backends.contract import Answer, Call
+from stream_gateway.backends.contract import Answer, Call, Tell
 from stream_gateway.backends.registry import Generation
 from stream_gateway.fitting import Fitted, Fitting, Unfit
 from stream_gateway.judging import Judge
@@ -49,6 +49,10 @@ class Trail:
 
     tier: str = ""
     model: str = ""
+    cluster: str = ""
+    """Whose worker answers, on a tier with clusters."""
+    certain: bool = False
+    """Whether no other tier or model can answer any more."""
     choice: str = ""
     """Why this tier and model."""
     notes: list[str] = field(default_factory=list)
@@ -71,6 +75,8 @@ class Asked:
     privacy: str | None
     """What the header x-stream-privacy says."""
     trace: Mapping[str, str]
+    tell: Tell
+    """Gets words for the client while the request waits for a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +112,15 @@ class Pipeline:
         plan = await self._plan(asked, ask, generation, tiers, trail)
         if not plan.candidates:
             raise refusal(plan)
+        for waking in plan.waking:
+            generation.entries[waking.tier].backend.wake(waking.model, ask.allowed_clusters)
         failures: list[StreamError] = []
         for candidate in plan.candidates:
             entry = generation.entries[candidate.tier]
             if out := barred(ask, candidate.tier, entry.tier.privacy, generation.deployment.policy):
                 raise NotAllowed(out.words)
             trail.tier, trail.model = candidate.tier, candidate.model.id
+            trail.certain = candidate is plan.candidates[-1]
             fitted = await self._fitting.fit(
                 asked.chat,
                 asked.body_bytes,
@@ -126,15 +135,16 @@ class Pipeline:
                 trail.notes.append(f"{candidate.tier}: conversation too long")
                 continue
             try:
-                begun = await _open(entry.backend.open(_call(asked, candidate, fitted)))
+                begun = await _open(entry.backend.open(_call(asked, ask, candidate, fitted)))
             except RemoteError as error:
                 if _is_final(error, ask):
                     raise
                 failures.append(error)
                 trail.notes.append(f"{candidate.tier} failed ({error.code})")
                 continue
-            trail.choice = candidate.reason
-            trail.notes += [note for note in (fitted.note, entry.backend.note()) if note]
+            trail.choice, trail.cluster = candidate.reason, begun.answer.cluster
+            on = f"on {trail.cluster}" if trail.cluster else ""
+            trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
             if candidate.model.demo:
                 trail.notes.append("demo model, not to be believed")
             return begun
@@ -163,21 +173,27 @@ class Pipeline:
             for tier in dict.fromkeys(out.tier for out in plan.excluded if out.why is Why.HEALTH)
             if all(candidate.tier != tier for candidate in plan.candidates)
         ]
+        trail.notes += [
+            f"{waking.tier} is {waking.state}, a worker is asked for"
+            for waking in plan.waking
+            if waking.state != "offline"
+        ]
         return plan
 
 
 def _ask(asked: Asked, generation: Generation, tiers: list[TierView]) -> Ask:
     principal, chat = asked.principal, asked.chat
     return Ask(
-        pin=resolve(chat.model, tiers, principal.tiers),
+        pin=resolve(chat.model, tiers, principal.tiers, principal.clusters),
         privacy=request_class(generation.deployment.policy, principal.privacy, asked.privacy),
         tiers=principal.tiers,
         modalities=chat.modalities,
         max_output=chat.max_output,
+        clusters=principal.clusters,
     )
 
 
-def _call(asked: Asked, candidate: Candidate, fitted: Fitted) -> Call:
+def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted) -> Call:
     return Call(
         request_id=asked.request_id,
         path="/chat/completions",
@@ -185,6 +201,8 @@ def _call(asked: Asked, candidate: Candidate, fitted: Fitted) -> Call:
         request=fitted.body,
         stream=asked.chat.stream,
         headers=asked.trace,
+        clusters=ask.allowed_clusters,
+        tell=asked.tell if candidate.waits else None,
     )
 
 

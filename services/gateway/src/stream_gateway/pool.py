@@ -37,17 +37,49 @@ class PooledWorker:
     open_secret: bytes = field(repr=False)
     """Proves to the worker that a request is a gateway's."""
     max_requests: int
+    running: int = 0
+    """Requests of all gateways, by its last status."""
+    waiting: int = 0
+    """Queued in its engine, likewise."""
+    first_token_ms: float = 0.0
+    """The engine's own, median of late; 0: none yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNews:
+    """What hpc_dispatch says of a model on a cluster."""
+
+    state: str
+    """"hot", "starting", "cold" or "offline"."""
+    reason: str = ""
+    queue_position: int = 0
+    """0: not queued, or not known."""
+    ready_unix_s: float = 0.0
+    """Estimate; 0: not known, or hot."""
+    starting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterNews:
+    """What hpc_dispatch says of a cluster."""
+
+    online: bool = True
+    reason: str = ""
+    priority: int = 0
+    failure_rate: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The pool at one moment: workers by lease id, and why a model of a cluster is not hot."""
+    """The pool at one moment."""
 
     workers: dict[bytes, PooledWorker]
-    states: dict[tuple[str, str], str]
-    """(cluster, model) -> reason in words."""
+    """Those that take requests, by lease id."""
+    states: dict[tuple[str, str], ModelNews]
+    """By cluster and model."""
     alive: frozenset[bytes]
     """Leases whose running requests go on: ready or draining."""
+    clusters: dict[str, ClusterNews] = field(default_factory=dict)
 
 
 EMPTY = Snapshot({}, {}, frozenset())
@@ -76,6 +108,8 @@ class PoolWatch:
         self.connected = False
         self.on_lost: list[OnLost] = []
         """Called with the id of each lease that is gone: its running answers will not be completed."""
+        self.on_change: list[Callable[[], None]] = []
+        """Called after each new snapshot."""
 
     async def start(self) -> None:
         """Begin to watch; returns at once."""
@@ -88,16 +122,24 @@ class PoolWatch:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    def request_worker(self, model: str) -> None:
-        """Ask dispatch for a worker of a model that has none; the answer comes as a new snapshot."""
-        task = asyncio.get_running_loop().create_task(self._request(model))
+    def request_worker(self, model: str, cluster: str, waiting: int = 0) -> None:
+        """Ask dispatch for a worker of a model that has none, or too few; the answer comes as a new snapshot.
+
+        Args:
+            model: the name users see.
+            cluster: that is to start it.
+            waiting: requests of this gateway that wait for it now.
+        """
+        task = asyncio.get_running_loop().create_task(self._request(model, cluster, waiting))
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
 
-    async def _request(self, model: str) -> None:
+    async def _request(self, model: str, cluster: str, waiting: int) -> None:
         if self._stub is None:
             return
-        request = hpc_dispatch_pb2.RequestWorkerRequest(model=model)
+        request = hpc_dispatch_pb2.RequestWorkerRequest(
+            model=model, cluster=cluster, waiting=waiting, gateway_id=to_hex(self._gateway_id)
+        )
         try:
             await self._stub.RequestWorker(request, timeout=_REQUEST_TIMEOUT_S)
         except grpc.aio.AioRpcError as error:
@@ -133,12 +175,17 @@ class PoolWatch:
                     _log.error("worker left out: %s", error.message, extra={"lease": to_hex(worker.lease_id)})
         lost = self.snapshot.alive - alive
         self.snapshot = Snapshot(
-            workers, {(state.cluster, state.id): state.reason for state in pool.models}, frozenset(alive)
+            workers,
+            {(state.cluster, state.id): _model_news(state) for state in pool.models},
+            frozenset(alive),
+            {state.name: _cluster_news(state) for state in pool.clusters},
         )
         self._keys = {known: key for known, key in self._keys.items() if known[0] in alive}
         for lease_id in lost:
             for notify in self.on_lost:
                 notify(lease_id)
+        for tell in self.on_change:
+            tell()
 
     def _worker(self, worker: hpc_dispatch_pb2.Worker) -> PooledWorker:
         known = (worker.lease_id, worker.x25519_public)
@@ -163,4 +210,21 @@ class PoolWatch:
             key=self._keys[known],
             open_secret=worker.open_secret,
             max_requests=worker.max_requests,
+            running=worker.running,
+            waiting=worker.waiting,
+            first_token_ms=worker.first_token_ms,
         )
+
+
+def _model_news(state: hpc_dispatch_pb2.ModelState) -> ModelNews:
+    return ModelNews(
+        state=state.state,
+        reason=state.reason,
+        queue_position=state.queue_position,
+        ready_unix_s=state.ready_unix_ms / 1000,
+        starting=state.starting,
+    )
+
+
+def _cluster_news(state: hpc_dispatch_pb2.ClusterState) -> ClusterNews:
+    return ClusterNews(state.online, state.reason, state.priority, state.failure_rate)

@@ -2,18 +2,21 @@
 
 Rules, in this order; a later one never brings back what an earlier one took away:
 
-1. Entitlement and privacy: a tier that the key may not use, or that may not see text of the request's class, is out.
-2. Pin: a caller who names a tier or a model gets that or an error, never another tier.
+1. Entitlement and privacy: a tier or cluster that the key may not use, or a tier that may not see text of the
+   request's class, is out.
+2. Pin: a caller who names a tier, a cluster or a model gets that or an error, never another one.
 3. Fitness: a model that lacks a modality of the request, or whose window can't hold the answer asked for, is out.
 4. Score: tiers whose probability of a good answer reaches the threshold come first, the cheapest of them at the
    front; then the others, the most probable first.
 5. Health: a model that is known to be away is out, unless the caller named it or its tier: then it is tried.
+6. Cold start: a model without a ready worker, of which one can come, is waited for where its pool says so, or where
+   the caller named it or its tier. Else it comes after all others, and is woken if it would have been asked first.
 
 The same first rule (`barred`) is asked again before every attempt, so that fallback can't widen who sees a prompt.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from stream_core.deployment import PolicyConfig
@@ -26,6 +29,7 @@ from stream_core.errors import (
     UpstreamUnavailable,
 )
 from stream_gateway.backends.contract import OfferedModel
+from stream_gateway.standing import Standing, overall
 
 AUTO = "auto"
 """The routed model's name."""
@@ -38,6 +42,22 @@ class ModelView:
     model: OfferedModel
     fault: str | None = None
     """Why it can't be asked now, in words."""
+    clusters: tuple[tuple[str, Standing], ...] = ()
+    """How it stands on each cluster that offers it; without clusters `fault` says it all."""
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands as a whole."""
+        if self.clusters:
+            return overall(dict(self.clusters))
+        return Standing("hot") if self.fault is None else Standing("offline", self.fault)
+
+    def within(self, clusters: frozenset[str] | None) -> "ModelView | None":
+        """See it as one who may use only these clusters; None when it is on none of them."""
+        if clusters is None or not self.clusters:
+            return self
+        left = tuple((name, standing) for name, standing in self.clusters if name in clusters)
+        return replace(self, clusters=left) if left else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +73,11 @@ class TierView:
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """What the caller named; both None for `auto`."""
+    """What the caller named; all None for `auto`."""
 
     tier: str | None = None
     model: str | None = None
+    cluster: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +92,16 @@ class Ask:
     modalities: frozenset[str] = frozenset({"text"})
     max_output: int | None = None
     """Tokens of answer the caller allows."""
+    clusters: frozenset[str] | None = None
+    """What the key may use; None: every cluster."""
+
+    @property
+    def allowed_clusters(self) -> frozenset[str] | None:
+        """The only clusters that may answer; None: any."""
+        if self.pin.cluster is None:
+            return self.clusters
+        pinned = frozenset({self.pin.cluster})
+        return pinned if self.clusters is None else pinned & self.clusters
 
 
 class Why(Enum):
@@ -101,14 +132,26 @@ class Candidate:
     tier: str
     model: OfferedModel
     reason: str
+    waits: bool = False
+    """Whether the request may wait for a worker of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waking:
+    """A model that would have been asked first, had a worker been ready: one should be, for the next request."""
+
+    tier: str
+    model: str
+    state: str
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The candidates in the order of trying, and everything else with its reason."""
+    """The candidates in the order of trying, everything else with its reason, and what is to be woken."""
 
     candidates: tuple[Candidate, ...]
     excluded: tuple[Exclusion, ...]
+    waking: tuple[Waking, ...] = ()
 
 
 def request_class(policy: PolicyConfig, of_key: str | None, of_header: str | None) -> str:
@@ -129,8 +172,22 @@ def request_class(policy: PolicyConfig, of_key: str | None, of_header: str | Non
     return max(base, of_header, key=classes.index)
 
 
-def resolve(name: str, tiers: Sequence[TierView], entitled: frozenset[str] | None) -> Pin:
-    """Read a request's "model": `auto`, a tier, `<tier>/<model>`, or a model that exactly one usable tier offers.
+def resolve(
+    name: str,
+    tiers: Sequence[TierView],
+    entitled: frozenset[str] | None,
+    clusters: frozenset[str] | None = None,
+) -> Pin:
+    """Read a request's "model": `auto`, a tier, `<tier>/<cluster>/<model>`, `<tier>/<model>`, or a model's own name.
+
+    Models' names may have slashes. What follows the tier is a cluster and its model where there is such a cluster
+    that offers such a model, else a model. A bare name is one that exactly one usable tier offers.
+
+    Args:
+        name: as the client sent it.
+        tiers: all of the deployment.
+        entitled: the tiers that the key may use; None: all.
+        clusters: likewise.
 
     Raises:
         ModelNotFound: nothing of that name, or more than one.
@@ -140,13 +197,19 @@ def resolve(name: str, tiers: Sequence[TierView], entitled: frozenset[str] | Non
     by_name = {tier.name: tier for tier in tiers}
     if name in by_name:
         return Pin(name)
-    prefix, _, model = name.partition("/")
-    if prefix in by_name and any(view.model.id == model for view in by_name[prefix].models):
-        return Pin(prefix, model)
+    prefix, _, rest = name.partition("/")
+    if prefix in by_name:
+        cluster, _, model = rest.partition("/")
+        views = by_name[prefix].models
+        if any(view.model.id == model and cluster in dict(view.clusters) for view in views):
+            return Pin(prefix, model, cluster)
+        if any(view.model.id == rest for view in views):
+            return Pin(prefix, rest)
     offering = [
         tier.name
         for tier in tiers
-        if (entitled is None or tier.name in entitled) and any(view.model.id == name for view in tier.models)
+        if (entitled is None or tier.name in entitled)
+        and any(view.model.id == name and view.within(clusters) for view in tier.models)
     ]
     if len(offering) == 1:
         return Pin(offering[0], name)
@@ -163,6 +226,9 @@ def barred(ask: Ask, tier: str, privacy: str, policy: PolicyConfig) -> Exclusion
     """Rule 1, for one tier of a privacy class: None when it may see the request."""
     if ask.tiers is not None and tier not in ask.tiers:
         return Exclusion(tier, None, Why.ENTITLEMENT, f"this key may not use the tier '{tier}'")
+    if ask.pin.tier == tier and ask.pin.cluster is not None and not ask.allowed_clusters:
+        words = f"this key may not use the cluster '{ask.pin.cluster}'"
+        return Exclusion(tier, None, Why.ENTITLEMENT, words)
     classes = policy.classes
     if privacy not in classes or ask.privacy not in classes or classes.index(privacy) < classes.index(ask.privacy):
         words = f"the tier '{tier}' may see text up to '{privacy}', and the request is '{ask.privacy}'"
@@ -171,8 +237,12 @@ def barred(ask: Ask, tier: str, privacy: str, policy: PolicyConfig) -> Exclusion
 
 
 def permitted(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig) -> list[TierView]:
-    """Rule 1, for all tiers: those that may see the request, cheapest first."""
-    return [tier for tier in tiers if barred(ask, tier.name, tier.privacy, policy) is None]
+    """Rule 1, for all tiers: those that may see the request, cheapest first, with what the key may use of them."""
+    return [
+        replace(tier, models=tuple(found for view in tier.models if (found := view.within(ask.allowed_clusters))))
+        for tier in tiers
+        if barred(ask, tier.name, tier.privacy, policy) is None
+    ]
 
 
 def route(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig, scores: Mapping[str, float]) -> Plan:
@@ -186,21 +256,35 @@ def route(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig, scores: Map
     """
     excluded: list[Exclusion] = []
     ranked: list[tuple[tuple[int, float, int], Candidate]] = []
+    asleep: list[tuple[tuple[int, float, int], Candidate, Standing]] = []
     for cost, tier in enumerate(tiers):
         if out := barred(ask, tier.name, tier.privacy, policy):
             excluded.append(out)
         elif ask.pin.tier not in {None, tier.name}:
             excluded.append(Exclusion(tier.name, None, Why.PIN, f"the caller named '{ask.pin.tier}'"))
         else:
-            model, faults = _choose(ask, tier)
+            chosen, sleeping, faults = _choose(ask, tier)
             excluded += faults
-            if model is not None:
-                score = scores.get(tier.name, 0.0)
-                good = score >= policy.good_enough
-                reason = "named by the caller" if ask.pin.tier else _scored(score, policy.good_enough)
-                ranked.append(((0, 0.0, cost) if good else (1, -score, cost), Candidate(tier.name, model, reason)))
+            score = scores.get(tier.name, 0.0)
+            good = score >= policy.good_enough
+            reason = "named by the caller" if ask.pin.tier else _scored(score, policy.good_enough)
+            rank = (0, 0.0, cost) if good else (1, -score, cost)
+            if chosen is not None:
+                waits = ask.pin.tier is not None or chosen.standing.cold_start == "wait"
+                ranked.append((rank, Candidate(tier.name, chosen.model, reason, waits)))
+            asleep += [(rank, Candidate(tier.name, view.model, reason, waits=True), view.standing) for view in sleeping]
     ranked.sort(key=lambda item: item[0])
-    return Plan(tuple(candidate for _, candidate in ranked), tuple(excluded))
+    asleep.sort(key=lambda item: item[0])
+    last = [candidate for _, candidate, standing in asleep if standing.comes]
+    candidates = [*(candidate for _, candidate in ranked), *last]
+    if candidates:
+        candidates[-1] = replace(candidates[-1], waits=True)  # nobody else is left to ask
+    waking = [
+        Waking(candidate.tier, candidate.model.id, standing.state)
+        for rank, candidate, standing in asleep
+        if ranked and rank <= ranked[0][0]
+    ]
+    return Plan(tuple(candidates), tuple(excluded), tuple(waking))
 
 
 def refusal(plan: Plan) -> StreamError:
@@ -222,15 +306,22 @@ def refusal(plan: Plan) -> StreamError:
     return UpstreamUnavailable("no tier is configured")
 
 
-def _choose(ask: Ask, tier: TierView) -> tuple[OfferedModel | None, list[Exclusion]]:
-    """Rules 3 and 5 within a tier: (its model for this request, the models left out)."""
+def _choose(ask: Ask, tier: TierView) -> tuple[ModelView | None, list[ModelView], list[Exclusion]]:
+    """Rules 1 to 6 within a tier: (its model for this request, models to be woken, the models left out)."""
     named = [view for view in tier.models if ask.pin.model in {None, view.model.id}]
     if not named:
-        return None, [Exclusion(tier.name, ask.pin.model, Why.HEALTH, f"the tier '{tier.name}' offers no model now")]
+        words = f"the tier '{tier.name}' offers no model now"
+        return None, [], [Exclusion(tier.name, ask.pin.model, Why.HEALTH, words)]
+    sleeping: list[ModelView] = []
     excluded: list[Exclusion] = []
-    for view in named:
-        name = f"'{tier.name}/{view.model.id}'"
-        if missing := sorted(ask.modalities - view.model.modalities):
+    for whole in named:
+        view = whole.within(ask.allowed_clusters)
+        name = f"'{tier.name}/{whole.model.id}'"
+        if view is None:
+            offering = " and ".join(f"'{cluster}'" for cluster, _ in whole.clusters)
+            words = f"{name} is on {offering}, and this key may not use it there"
+            excluded.append(Exclusion(tier.name, whole.model.id, Why.ENTITLEMENT, words))
+        elif missing := sorted(ask.modalities - view.model.modalities):
             words = f"{name} does not accept {' and '.join(missing)}"
             excluded.append(Exclusion(tier.name, view.model.id, Why.MODALITY, words))
         elif (ask.max_output or 0) >= view.model.context_window:
@@ -239,11 +330,15 @@ def _choose(ask: Ask, tier: TierView) -> tuple[OfferedModel | None, list[Exclusi
                 f"has {view.model.context_window:,} tokens for prompt and answer together"
             )
             excluded.append(Exclusion(tier.name, view.model.id, Why.CONTEXT, words))
-        elif view.fault is not None and ask.pin.tier is None:
-            excluded.append(Exclusion(tier.name, view.model.id, Why.HEALTH, f"{name}: {view.fault}"))
+        elif ask.pin.tier is not None or view.standing.awaited:
+            return view, sleeping, excluded
         else:
-            return view.model, excluded
-    return None, excluded
+            if view.clusters:
+                sleeping.append(view)
+            if not view.standing.comes:
+                words = f"{name}: {view.standing.reason}"
+                excluded.append(Exclusion(tier.name, view.model.id, Why.HEALTH, words))
+    return None, sleeping, excluded
 
 
 def _scored(score: float, threshold: float) -> str:

@@ -47,6 +47,10 @@ class GatewaySettings(ProgramSettings):
     """What running streams get to finish after SIGTERM."""
     reload_interval_s: _Seconds = 1.0
     """How often keys and deployment file are looked at."""
+    max_waiting: Annotated[int, Field(ge=1)] = 1_000
+    """Requests that may wait for a worker at once; a further one is 503."""
+    heartbeat_s: _Seconds = 5.0
+    """Between two comments to a client whose stream waits for a worker."""
     probe_interval_s: _Seconds = 2.0
     """How often nearby engines are asked whether they are up."""
     keep_alive_s: Annotated[int, Field(ge=1)] = 75

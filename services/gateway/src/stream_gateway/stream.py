@@ -39,6 +39,8 @@ def route_headers(request_id: str, trail: Trail) -> Headers:
     headers: Headers = [(b"x-request-id", request_id.encode("ascii"))]
     if trail.tier:
         headers += [(b"x-stream-tier", header_safe(trail.tier)), (b"x-stream-model", header_safe(trail.model))]
+    if trail.cluster:
+        headers.append((b"x-stream-cluster", header_safe(trail.cluster)))
     if trail.reason:
         headers.append((b"x-stream-reason", header_safe(trail.reason)))
     return headers
@@ -46,7 +48,12 @@ def route_headers(request_id: str, trail: Trail) -> Headers:
 
 def header_safe(text: str) -> bytes:
     """Cut a text to what a header may hold: printable ASCII, not too long."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text[:_MAX_HEADER]).encode("ascii")
+    return printable(text[:_MAX_HEADER])
+
+
+def printable(text: str) -> bytes:
+    """Write a text as one line of printable ASCII."""
+    return "".join(c if " " <= c <= "~" else "?" for c in text).encode("ascii")
 
 
 async def watch_client(receive: Receive, lifeline: Lifeline) -> None:
@@ -87,14 +94,27 @@ async def send_reply(send: Send, reply: Reply, headers: Headers) -> None:
     await send({"type": "http.response.body", "body": reply.body})
 
 
+async def start_stream(send: Send, content_type: str, headers: Headers, outcome: Outcome) -> None:
+    """Send the head of a stream of events."""
+    kind = (b"content-type", content_type.encode("latin-1", "replace"))
+    outcome.status = 200
+    await send({"type": "http.response.start", "status": 200, "headers": [kind, *STREAM_HEADERS, *headers]})
+
+
+async def send_comment(send: Send, words: str, outcome: Outcome) -> None:
+    """Send a line that clients skip, and that keeps proxies from closing the connection."""
+    body = b": " + printable(words) + b"\n\n"
+    outcome.bytes_out += len(body)
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
 async def send_stream(send: Send, begun: Begun, headers: Headers, outcome: Outcome) -> None:
     """Forward an answer that is a stream of events, verbatim, until its end; its errors pass through.
 
     `settle` is due after it.
     """
-    content_type = (b"content-type", begun.answer.content_type.encode("latin-1", "replace"))
-    outcome.status = 200
-    await send({"type": "http.response.start", "status": 200, "headers": [content_type, *STREAM_HEADERS, *headers]})
+    if not outcome.status:
+        await start_stream(send, begun.answer.content_type, headers, outcome)
     last: deque[bytes] = deque(maxlen=_LAST_EVENTS)
     batch: list[bytes] | None = begun.first
     more = True

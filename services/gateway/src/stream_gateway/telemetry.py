@@ -57,6 +57,7 @@ def log_request(
             "key": key,
             "tier": trail.tier,
             "model": trail.model,
+            "cluster": trail.cluster,
             "reason": trail.reason,
             "stream": stream,
             "status": outcome.status,

@@ -52,16 +52,20 @@ class Workers(Protocol):
     echoes: dict[tuple[str, str], bool]
     """(cluster, model) -> whether the engine says a given text again; what is known so far."""
 
-    def choose(self, model: str, without: set[bytes]) -> PooledWorker | None:
-        """Find the least busy ready worker of a model, without these leases."""
+    def choose(self, call: Call, without: set[bytes]) -> PooledWorker | None:
+        """Find the best ready worker that may answer a call, without these leases."""
         ...
 
     def is_ready(self, lease_id: bytes) -> bool:
         """Whether a worker is still offered."""
         ...
 
-    def request(self, model: str) -> None:
-        """Ask for a worker to be started."""
+    def lost(self, worker: PooledWorker) -> None:
+        """A worker did not finish an answer."""
+        ...
+
+    def wake(self, model: str, clusters: frozenset[str] | None) -> None:
+        """Ask for a worker to be started on one of these clusters."""
         ...
 
     async def open_on(self, call: Call, worker: PooledWorker) -> Answer:
@@ -84,6 +88,7 @@ class ContinuedAnswer:
         self, answer: Answer, worker: PooledWorker, call: Call, workers: Workers, persistence: Persistence
     ) -> None:
         self.content_type = answer.content_type
+        self.cluster = worker.cluster
         self._answer = answer
         self._worker = worker
         self._call = call
@@ -225,7 +230,7 @@ class ContinuedAnswer:
         return []
 
     async def _with_another(self, ask: "_Ask", error: RemoteError, *, wait_s: float) -> None:
-        """Let another worker do it, the least busy first; wait for one where there is none.
+        """Let another worker do it, the best first; wait for one where there is none.
 
         Args:
             ask: one worker.
@@ -237,6 +242,7 @@ class ContinuedAnswer:
         """
         await self._answer.aclose()
         self._lost.add(self._worker.lease_id)
+        self._workers.lost(self._worker)
         if self._closed or len(self._lost) > self._persistence.times:
             raise error
         model, loop = self._call.model, asyncio.get_running_loop()
@@ -245,7 +251,7 @@ class ContinuedAnswer:
         reason = error.message
         while True:
             tried = set(self._lost)
-            while worker := self._workers.choose(model, tried):
+            while worker := self._workers.choose(self._call, tried):
                 tried.add(worker.lease_id)
                 try:
                     await ask(worker)
@@ -255,6 +261,7 @@ class ContinuedAnswer:
                     raise StreamBroken(f"{error.message}; another one did not go on: {refusal.message}") from error
                 else:
                     self._worker = worker
+                    self.cluster = worker.cluster
                     _log.info("answer goes on", extra={"request_id": to_hex(self._call.request_id), "model": model})
                     return
             waited = loop.time() - began
@@ -263,7 +270,7 @@ class ContinuedAnswer:
                 raise StreamBroken(f"{reason}; no other worker of {model} took over within {waited:.0f} s") from error
             if not asked and tried == self._lost:
                 asked = True
-                self._workers.request(model)
+                self._workers.wake(model, self._call.clusters)
             await asyncio.sleep(self._persistence.poll_s if tried == self._lost else self._persistence.busy_s)
 
     async def _open(self, call: Call, worker: PooledWorker) -> Answer:

@@ -1,8 +1,11 @@
 """What the pipeline asks of a tier, whichever kind it is: `http` (local engine, cloud) or `hpc` (sealed channel)."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from stream_core.deployment import ModelConfig
+from stream_gateway.standing import Standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +19,20 @@ class OfferedModel:
     modalities: frozenset[str] = frozenset({"text"})
     capabilities: frozenset[str] = frozenset()
     demo: bool = False
+
+
+def offered(model: ModelConfig) -> OfferedModel:
+    """Say what a configured model offers."""
+    return OfferedModel(
+        id=model.id,
+        context_window=model.context_window,
+        modalities=frozenset(model.modalities) | {"text"},
+        capabilities=frozenset(model.capabilities),
+        demo=model.demo,
+    )
+
+
+Tell = Callable[[str], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +50,10 @@ class Call:
     stream: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     """Trace context to pass on."""
+    clusters: frozenset[str] | None = None
+    """The only ones that may answer, also in a continuation: what the key may use, or the one that was named."""
+    tell: Tell | None = None
+    """Told now and then, in words, what the call waits for; None: it does not wait for a worker."""
 
 
 class Answer(Protocol):
@@ -47,6 +68,8 @@ class Answer(Protocol):
     """
 
     content_type: str
+    cluster: str
+    """Whose worker answers; empty on a tier without clusters."""
 
     def __aiter__(self) -> AsyncIterator[list[bytes]]:
         """Batches of chunks."""
@@ -68,6 +91,14 @@ class Backend(Protocol):
         """None when a request may be tried, else the reason in words. No I/O: judged by what is known already."""
         ...
 
+    def standings(self, model: str) -> Mapping[str, Standing]:
+        """How a model stands on each cluster that offers it; empty for a tier without clusters. No I/O."""
+        ...
+
+    def wake(self, model: str, clusters: frozenset[str] | None) -> None:
+        """See to it that a worker of a model becomes ready on one of these clusters; returns at once."""
+        ...
+
     def note(self) -> str:
         """What a client should know of this tier's state, for the reason it is told; mostly nothing. No I/O."""
         ...
@@ -78,6 +109,7 @@ class Backend(Protocol):
         Raises:
             UpstreamRejected: the engine refused the request itself (4xx): passed on to the client as it is.
             UpstreamUnavailable: nobody there, busy, 5xx before the answer began: another candidate may be tried.
+            WorkerNotReady: likewise; a worker may be ready later, but was not within the limit.
             UpstreamTimeout: no sign of life within the tier's limit.
         """
         ...

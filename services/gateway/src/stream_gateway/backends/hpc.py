@@ -5,16 +5,29 @@ import time
 
 import orjson
 
-from stream_core.deployment import ClusterConfig, ModelConfig, TierConfig
-from stream_core.errors import RemoteError, StreamBroken, UpstreamRejected, UpstreamTimeout, UpstreamUnavailable
+from stream_core.deployment import ClusterConfig, TierConfig
+from stream_core.errors import (
+    RemoteError,
+    StreamBroken,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    WorkerNotReady,
+    WorkerRefused,
+)
 from stream_core.ids import new_id
+from stream_gateway.backends.clusters import Clusters
 from stream_gateway.backends.continued import ContinuedAnswer, Persistence
-from stream_gateway.backends.contract import Answer, Call, OfferedModel
+from stream_gateway.backends.contract import Answer, Call, OfferedModel, offered
 from stream_gateway.channel import Channel, SealedAnswer
+from stream_gateway.choice import best, to_wake
 from stream_gateway.pool import PooledWorker, PoolWatch
 from stream_gateway.sealed_call import SealedCall
+from stream_gateway.standing import Standing, overall
+from stream_gateway.waiting import Waiting, Wish
 
 _MAX_ERROR_BODY = 256 * 1024
+_WAKE_S = 1.0
 
 
 class HpcBackend:
@@ -25,6 +38,7 @@ class HpcBackend:
         clusters: those that serve this tier.
         channel: shared by all hpc tiers of this replica.
         pool: likewise.
+        waiting: likewise.
         persistence: of answers whose worker is lost.
     """
 
@@ -34,19 +48,23 @@ class HpcBackend:
         clusters: list[ClusterConfig],
         channel: Channel,
         pool: PoolWatch,
+        waiting: Waiting,
         persistence: Persistence | None = None,
     ) -> None:
         self._persistence = persistence or Persistence()
         self.echoes: dict[tuple[str, str], bool] = {}
+        self.name = tier.name
         self._tier = tier
-        self._clusters = frozenset(cluster.name for cluster in clusters)
         pools = [pool.model for cluster in clusters for pool in cluster.pools]
-        self._configured = {model.id: _offered(model) for model in [*tier.models, *pools]}
+        self._configured = {model.id: offered(model) for model in [*tier.models, *pools]}
+        self._clusters = Clusters(clusters, channel, pool)
         self._channel = channel
         self._pool = pool
+        self._waiting = waiting
+        self._woken: dict[tuple[str, str], float] = {}
 
     async def start(self) -> None:
-        """Nothing of its own: channel and pool are started by who made them."""
+        """Nothing of its own: channel, pool and waiting are started by who made them."""
 
     async def aclose(self) -> None:
         """Nothing of its own."""
@@ -54,7 +72,7 @@ class HpcBackend:
     def models(self) -> list[OfferedModel]:
         """Configured models, then those that only a worker announced; what a worker says of a model is the truth."""
         models = dict(self._configured)
-        for worker in self._workers():
+        for worker in self._clusters.announced():
             models |= worker.models
         return list(models.values())
 
@@ -62,54 +80,97 @@ class HpcBackend:
         """None when a worker of this model is ready."""
         if not self._channel.connected:
             return "the broker is away"
-        if any(model in worker.models for worker in self._workers()):
-            return None
-        reasons = [
-            reason
-            for (cluster, id_), reason in self._pool.snapshot.states.items()
-            if id_ == model and cluster in self._clusters and reason
-        ]
-        return "; ".join(reasons) or f"no worker of {model} is ready"
+        standing = self.standing(model, None)
+        return None if standing.hot else standing.reason or f"no worker of {model} is ready"
+
+    def standings(self, model: str) -> dict[str, Standing]:
+        """How a model stands, by cluster."""
+        return self._clusters.standings(model)
+
+    def standing(self, model: str, clusters: frozenset[str] | None) -> Standing:
+        """How it stands over these clusters."""
+        return overall(self._clusters.standings(model, clusters))
+
+    def places(self, model: str, clusters: frozenset[str] | None) -> int:
+        """Requests that ready workers of these clusters would take now."""
+        return sum(option.places for option in self._clusters.options(model, clusters))
+
+    def cluster_to_wake(self, model: str, clusters: frozenset[str] | None) -> str | None:
+        """The cluster that should start a worker, or one more."""
+        return to_wake(self._clusters.standings(model, clusters), self._clusters.priorities())
+
+    def request(self, model: str, cluster: str, waiting: int) -> None:
+        """Ask dispatch for a worker on this cluster."""
+        self._pool.request_worker(model, cluster, waiting)
+
+    def wake(self, model: str, clusters: frozenset[str] | None) -> None:
+        """Ask dispatch for a worker where one can be started, at most once a second."""
+        cluster, now = self.cluster_to_wake(model, clusters), time.monotonic()
+        if cluster is not None and now - self._woken.get((cluster, model), float("-inf")) >= _WAKE_S:
+            self._woken[cluster, model] = now
+            self.request(model, cluster, 0)
 
     def note(self) -> str:
         """Say when the pool is the last known one."""
         return "" if self._pool.connected else "dispatch away, last known pool"
 
     async def open(self, call: Call) -> Answer:
-        """Try the ready workers, the least busy first, until one accepts; see the contract."""
-        # New requests may hide behind a busy event loop: the least busy worker is chosen anew for each attempt.
+        """Try the ready workers, the best first, until one accepts; wait for one where none has a place."""
+        wish = Wish(self, call.model, call.clusters)
+        if call.tell is None or not self._waiting.has(wish):
+            try:
+                return await self._open_now(call)
+            except (WorkerRefused, WorkerNotReady):
+                if call.tell is None or not self.standing(call.model, call.clusters).comes:
+                    self.wake(call.model, call.clusters)
+                    raise
+        # Who comes while others wait for the same goes to the end of the line.
+        return await self._waiting.wait(wish, call.tell, lambda: self._open_now(call))
+
+    async def _open_now(self, call: Call) -> Answer:
+        """Ask the ready workers.
+
+        Raises:
+            WorkerNotReady: there is none.
+            WorkerRefused: none has a place.
+            UpstreamUnavailable: those that could be asked failed.
+        """
+        # New requests may hide behind a busy event loop: the best worker is chosen anew for each attempt.
         tried: set[bytes] = set()
-        reason = self.unavailable(call.model)
-        while worker := self.choose(call.model, tried):
+        failure: UpstreamUnavailable | None = None
+        while worker := self.choose(call, tried):
             tried.add(worker.lease_id)
             try:
                 answer = await self.open_on(call, worker)
                 return ContinuedAnswer(answer, worker, call, self, self._persistence)
+            except WorkerRefused as error:
+                self._clusters.refused(worker)
+                failure = error
             except UpstreamUnavailable as error:
-                reason = error.message
-        if not tried:
-            self._pool.request_worker(call.model)
-        raise UpstreamUnavailable(f"{self._tier.name}: {reason}")
+                failure = failure if isinstance(failure, WorkerRefused) else error
+        standing = self.standing(call.model, call.clusters)
+        if failure is not None and standing.hot:
+            raise type(failure)(f"{self.name}: {failure.message}") from failure
+        # Also where those that were there are gone: a successor counts for as much as a first one.
+        message = f"{self.name}: {standing.reason or f'no worker of {call.model} is ready'}"
+        if standing.comes:
+            raise WorkerNotReady(message, retry_after_s=standing.ready_in_s) from failure
+        self.wake(call.model, call.clusters)
+        raise UpstreamUnavailable(message) from failure
 
-    def _workers(self) -> list[PooledWorker]:
-        return [worker for worker in self._pool.snapshot.workers.values() if worker.cluster in self._clusters]
+    def choose(self, call: Call, without: set[bytes]) -> PooledWorker | None:
+        """Find the best ready worker that may answer a call, without these leases."""
+        options = self._clusters.options(call.model, call.clusters)
+        found = best(option for option in options if option.lease_id not in without)
+        return self._pool.snapshot.workers[found.lease_id] if found else None
 
-    def choose(self, model: str, without: set[bytes]) -> PooledWorker | None:
-        """Find the least busy ready worker of a model, without these leases."""
-        candidates = [worker for worker in self._workers() if model in worker.models and worker.lease_id not in without]
-
-        def load(worker: PooledWorker) -> float:
-            return self._channel.running_on(worker.lease_id) / max(1, worker.max_requests)
-
-        return min(candidates, key=load, default=None)
+    def lost(self, worker: PooledWorker) -> None:
+        """A worker did not finish an answer: it, and its cluster, come after the others for a while."""
+        self._clusters.unreached(worker)
 
     def is_ready(self, lease_id: bytes) -> bool:
         """Whether a worker takes requests."""
         return lease_id in self._pool.snapshot.workers
-
-    def request(self, model: str) -> None:
-        """Ask dispatch for a worker."""
-        self._pool.request_worker(model)
 
     async def open_on(self, call: Call, worker: PooledWorker) -> SealedAnswer:
         """Open a call on this very worker; errors as of `open`."""
@@ -128,6 +189,7 @@ class HpcBackend:
             opened_at_ms=time.time_ns() // 1_000_000,
             headers={**call.headers, "x-request-id": call.request_id.hex()},
         )
+        began = time.monotonic()
         try:
             answer = await self._channel.open(
                 sealed,
@@ -135,10 +197,15 @@ class HpcBackend:
                 first_token_timeout_s=self._tier.first_token_timeout_s,
                 idle_timeout_s=self._tier.idle_timeout_s,
             )
-        except StreamBroken as error:
+        except WorkerRefused:
+            raise
+        except (StreamBroken, UpstreamUnavailable) as error:
             # Before the first byte a broken stream is a worker that could not do it: another one may.
+            self._clusters.unreached(worker)
             raise UpstreamUnavailable(error.message) from error
+        answer.cluster = worker.cluster
         if answer.head is not None and answer.head.status == 200:  # noqa: PLR2004  (HTTP's own number)
+            answer.tell_first(lambda at: self._clusters.measured(worker.cluster, call.model, (at - began) * 1000))
             return answer
         raise await _refusal(answer)
 
@@ -160,13 +227,3 @@ async def _refusal(answer: SealedAnswer) -> RemoteError:
     if 400 <= status < 500:  # noqa: PLR2004  (HTTP's own classes)
         return UpstreamRejected(message, status=status, body=body, content_type=answer.content_type)
     return UpstreamUnavailable(message)
-
-
-def _offered(model: ModelConfig) -> OfferedModel:
-    return OfferedModel(
-        id=model.id,
-        context_window=model.context_window,
-        modalities=frozenset(model.modalities) | {"text"},
-        capabilities=frozenset(model.capabilities),
-        demo=model.demo,
-    )

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from stream_core.deployment import ModelConfig, TierConfig
+from stream_core.deployment import TierConfig
 from stream_core.errors import (
     ConfigError,
     InvalidRequest,
@@ -24,9 +24,10 @@ from stream_core.errors import (
 )
 from stream_core.ids import to_hex
 from stream_core.settings import read_secret
-from stream_gateway.backends.contract import Answer, Call, OfferedModel
+from stream_gateway.backends.contract import Answer, Call, OfferedModel, offered
 from stream_gateway.backends.health import Health, is_nearby
 from stream_gateway.backends.http_answer import HttpAnswer
+from stream_gateway.standing import Standing
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +97,13 @@ class HttpBackend:
                 await self._watcher
         if self._session is not None:
             await self._session.close()
+
+    def standings(self, model: str) -> dict[str, Standing]:  # noqa: ARG002  (there are none)
+        """No clusters."""
+        return {}
+
+    def wake(self, model: str, clusters: frozenset[str] | None) -> None:
+        """Nothing that can be started."""
 
     def note(self) -> str:
         """Nothing."""
@@ -221,17 +229,6 @@ class HttpBackend:
         after = self._health.fault(_now())
         if after != before:
             _log.info("tier %s: %s", self._tier.name, after or "up", extra={"tier": self._tier.name})
-
-
-def offered(model: ModelConfig) -> OfferedModel:
-    """Say what a configured model offers."""
-    return OfferedModel(
-        id=model.id,
-        context_window=model.context_window,
-        modalities=frozenset(model.modalities) | {"text"},
-        capabilities=frozenset(model.capabilities),
-        demo=model.demo,
-    )
 
 
 def _bounded_socket(address: aiohttp.AddrInfoType) -> socket.socket:

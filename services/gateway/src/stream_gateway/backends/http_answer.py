@@ -25,6 +25,7 @@ class HttpAnswer:
             first_timeout_s: seconds until the first bytes of the body.
             idle_timeout_s: seconds between two arrivals.
         """
+        self.cluster = ""
         self.content_type = response.headers.get("content-type", "application/json")
         self._response = response
         self._content = response.content

@@ -7,7 +7,7 @@ they are keep their backend, and with it their connections and what is known of 
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,10 +15,11 @@ from stream_core.deployment import ClusterConfig, Deployment, TierConfig
 from stream_core.errors import ConfigError, UpstreamUnavailable
 from stream_core.ids import new_id
 from stream_core.wire.window import Limits
-from stream_gateway.backends.contract import Answer, Backend, Call, OfferedModel
-from stream_gateway.backends.http import HttpBackend, offered
+from stream_gateway.backends.contract import Answer, Backend, Call, OfferedModel, offered
+from stream_gateway.backends.http import HttpBackend
 from stream_gateway.routing import ModelView, TierView
 from stream_gateway.settings import GatewaySettings
+from stream_gateway.standing import Standing
 
 _log = logging.getLogger(__name__)
 
@@ -43,13 +44,14 @@ class Generation:
     def view(self) -> list[TierView]:
         """What the tiers offer at this moment, cheapest first."""
         return [
-            TierView(
-                name,
-                entry.tier.privacy,
-                tuple(ModelView(model, entry.backend.unavailable(model.id)) for model in entry.backend.models()),
-            )
+            TierView(name, entry.tier.privacy, tuple(_seen(entry.backend, model) for model in entry.backend.models()))
             for name, entry in self.entries.items()
         ]
+
+
+def _seen(backend: Backend, model: OfferedModel) -> ModelView:
+    clusters = tuple(backend.standings(model.id).items())
+    return ModelView(model, None if clusters else backend.unavailable(model.id), clusters)
 
 
 class _Part(Protocol):
@@ -60,9 +62,16 @@ class _Part(Protocol):
 class Absent:
     """A tier that can't work as this gateway is set up: it says why."""
 
-    def __init__(self, models: list[OfferedModel], reason: str) -> None:
-        """Offer these models, all of them away."""
+    def __init__(self, models: list[OfferedModel], clusters: Mapping[str, Sequence[str]], reason: str) -> None:
+        """Offer these models, all of them away.
+
+        Args:
+            models: of the tier.
+            clusters: the ids of the models that each offers.
+            reason: why they are away.
+        """
         self._models = models
+        self._clusters = clusters
         self._reason = reason
 
     def models(self) -> list[OfferedModel]:
@@ -72,6 +81,14 @@ class Absent:
     def unavailable(self, model: str) -> str:  # noqa: ARG002  (the same for all)
         """Why."""
         return self._reason
+
+    def standings(self, model: str) -> dict[str, Standing]:
+        """Offline wherever it would be."""
+        names = [name for name, models in self._clusters.items() if model in models]
+        return {name: Standing("offline", self._reason) for name in names}
+
+    def wake(self, model: str, clusters: frozenset[str] | None) -> None:
+        """Nobody to ask."""
 
     def note(self) -> str:
         """Nothing more than why it is unavailable."""
@@ -95,7 +112,7 @@ class Registry:
         """Begin without a generation: `load` makes the first."""
         self._settings = settings
         self._generations: list[Generation] = []
-        self._hpc: tuple[Any, Any] | None = None
+        self._hpc: tuple[Any, Any, Any] | None = None
         self._parts: list[_Part] = []
 
     @property
@@ -169,7 +186,8 @@ class Registry:
         if not self._settings.dispatch_target:
             models = [offered(pool.model) for cluster in clusters for pool in cluster.pools]
             models = models or [offered(model) for model in tier.models]
-            return Absent(models, "the gateway is not told where hpc_dispatch is (dispatch_target)")
+            offering = {cluster.name: [pool.model.id for pool in cluster.pools] for cluster in clusters}
+            return Absent(models, offering, "the gateway is not told where hpc_dispatch is (dispatch_target)")
         return await self._build_hpc(tier, clusters)
 
     async def _build_hpc(self, tier: TierConfig, clusters: tuple[ClusterConfig, ...]) -> Backend:
@@ -177,16 +195,20 @@ class Registry:
         from stream_gateway.backends.hpc import HpcBackend  # noqa: PLC0415
         from stream_gateway.channel import Channel  # noqa: PLC0415
         from stream_gateway.pool import PoolWatch  # noqa: PLC0415
+        from stream_gateway.waiting import Waiting  # noqa: PLC0415
 
         if self._hpc is None:
             gateway_id = new_id()
             limits = Limits(most=self._settings.max_window_bytes, budget=self._settings.window_budget_bytes)
             channel = Channel(self._settings.nats, gateway_id, limits=limits)
             pool = PoolWatch(self._settings.dispatch_target, self._settings.tls, gateway_id)
+            waiting = Waiting(limit=self._settings.max_waiting, heartbeat_s=self._settings.heartbeat_s)
             pool.on_lost.append(channel.lost)
-            for part in (channel, pool):
+            pool.on_change.append(waiting.look)
+            channel.on_free.append(waiting.look)
+            for part in (channel, pool, waiting):
                 await part.start()
                 self._parts.append(part)
-            self._hpc = channel, pool
-        channel, pool = self._hpc
-        return HpcBackend(tier, list(clusters), channel, pool)
+            self._hpc = channel, pool, waiting
+        channel, pool, waiting = self._hpc
+        return HpcBackend(tier, list(clusters), channel, pool, waiting)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from starlette.types import Receive, Scope, Send
 
-from stream_core.errors import InvalidRequest, StreamError, UpstreamRejected, UpstreamUnavailable
+from stream_core.errors import InvalidRequest, RemoteError, StreamError, UpstreamRejected, UpstreamUnavailable
 from stream_core.ids import new_id, to_hex
 from stream_core.openai.models import chat_schema, parse_chat
 from stream_gateway.auth import Keyring, Principal
@@ -20,18 +20,28 @@ from stream_gateway.stream import (
     Outcome,
     read_body,
     route_headers,
+    send_comment,
     send_reply,
     send_stream,
     send_whole,
     settle,
+    start_stream,
     watch_client,
 )
 from stream_gateway.telemetry import Stopwatch, log_request
 
 PATH: Final = "/v1/chat/completions"
+EVENTS: Final = "text/event-stream"
 _log = logging.getLogger(__name__)
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_TRACESTATE: Final = 512
+_HEADERS: Final = {
+    "x-stream-tier": "The tier that answers; left out while a stream waits and another one may still answer",
+    "x-stream-model": "Its model, likewise",
+    "x-stream-cluster": "Whose worker answers; left out on a tier without clusters, and while a stream waits",
+    "x-stream-reason": "Why, and what else befell the request",
+    "x-request-id": "Of this request",
+}
 
 
 class UnsupportedMediaType(InvalidRequest):
@@ -92,6 +102,7 @@ class ChatRoute:
                 body_bytes=len(body),
                 privacy=_text(fields.get(b"x-stream-privacy")),
                 trace=_trace(fields),
+                tell=exchange.tell,
             )
             del body
             exchange.stream = asked.chat.stream
@@ -123,10 +134,28 @@ class _Exchange:
         self._outcome = Outcome()
         self._ended = "complete"
 
+    async def tell(self, words: str) -> None:
+        """Keep a client that waits for a stream informed; one that waits for a whole answer just waits."""
+        if not self.stream:
+            return
+        if not self._outcome.status:
+            # The headers leave now: they say what is known, and a comment says the rest when it is known.
+            trail = self.trail if self.trail.certain else Trail()
+            known = Trail(trail.tier, trail.model, choice=words)
+            await start_stream(self._send, EVENTS, self._headers(known), self._outcome)
+        await send_comment(self._send, words, self._outcome)
+
     async def answer(self, begun: Begun) -> None:
         """Send an answer that has begun."""
         self._stopwatch.first_token()
-        if begun.answer.content_type.startswith("text/event-stream"):
+        streamed = begun.answer.content_type.startswith(EVENTS)
+        if self._outcome.status:
+            if not streamed:
+                raise RemoteError(f"the engine answers with {begun.answer.content_type[:80]!r}, not {EVENTS!r}")
+            trail = self.trail
+            where = f"{trail.tier}/{trail.model}" + (f" on {trail.cluster}" if trail.cluster else "")
+            await send_comment(self._send, f"answered by {where}: {trail.reason}", self._outcome)
+        if streamed:
             await send_stream(self._send, begun, self._headers(), self._outcome)
         else:
             await send_whole(self._send, begun, self._headers(), self._outcome)
@@ -167,8 +196,8 @@ class _Exchange:
             ended=self._ended,
         )
 
-    def _headers(self) -> Headers:
-        headers = route_headers(self._hex, self.trail)
+    def _headers(self, trail: Trail | None = None) -> Headers:
+        headers = route_headers(self._hex, trail or self.trail)
         headers.append((b"openai-processing-ms", str(round(self._stopwatch.total_ms)).encode("ascii")))
         return headers
 
@@ -185,11 +214,13 @@ def openapi_path() -> dict[str, Any]:
         415: "The body is not JSON",
         429: "A limit was reached",
         502: "The engine failed in the middle of an answer",
-        503: "No model can answer now",
+        503: "No model can answer now; `retry-after` says when to come back",
         504: "The engine gave no sign of life",
     }
     answer = {
-        "description": "The engine's answer, verbatim",
+        "description": "The engine's answer, verbatim. A stream that waits for a worker begins with SSE comments; if "
+        "none becomes ready within the limit, it ends with an error event, code `worker_not_ready`.",
+        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()},
         "content": {
             "application/json": {"schema": {"type": "object"}},
             "text/event-stream": {"schema": {"type": "string"}},
