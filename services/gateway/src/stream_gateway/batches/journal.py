@@ -1,0 +1,304 @@
+"""JetStream, as far as batches need it: messages that are written once, counted, read in order, purged by subject.
+
+    stream                | subjects after "stream.batch."         | kept
+    ----------------------+----------------------------------------+--------------------------------------------
+    stream-batch-records  | record.<kind>.<owner>.<id>             | the last of each, changed by compare-and-set
+    stream-batch-files    | file.<file>.<chunk>                    | until it expires
+    stream-batch-lines    | line.<batch>.<line>                    | until it is done: a work queue
+    stream-batch-results  | {result,failure}.<batch>.<line>        | until it stands in a file
+
+Every message has a time to live, so that nothing outlives the file or batch that it belongs to, whatever dies.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+
+from stream_core.broker_client import Client, Msg, NatsError
+from stream_core.errors import ConfigError
+from stream_core.ids import new_id, to_hex
+from stream_gateway.batches.faults import Conflict, NoJetStream, StoreAway
+
+PREFIX: Final = "stream.batch"
+RECORDS: Final = "stream-batch-records"
+FILES: Final = "stream-batch-files"
+LINES: Final = "stream-batch-lines"
+RESULTS: Final = "stream-batch-results"
+STREAMS: Final[dict[str, list[str]]] = {
+    RECORDS: [f"{PREFIX}.record.>"],
+    FILES: [f"{PREFIX}.file.>"],
+    LINES: [f"{PREFIX}.line.>"],
+    RESULTS: [f"{PREFIX}.result.>", f"{PREFIX}.failure.>"],
+}
+FAULTS: Final = (NatsError, OSError)
+"""What a call raises when the broker is away, slow, or refuses."""
+_WRONG_LAST: Final = frozenset({10071, 10164})
+"""JetStream's own error numbers for "another message is the last of this subject"."""
+_NOT_ENABLED: Final = frozenset({10039, 10076})
+_TOO_MANY_REPLICAS: Final = 10074
+_REQUEST_S: Final = 5.0
+_LEAST_TTL_S: Final = 1.0
+_READ_AT_ONCE: Final = 64
+_READ_S: Final = 5.0
+_CONSUMER_IDLE_S: Final = 30.0
+_COUNTER_IDLE_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A message as it is kept."""
+
+    subject: str
+    data: bytes
+    sequence: int
+
+
+class Journal:
+    """The four streams.
+
+    Args:
+        client: connected.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.jetstream: JetStreamContext = client.jetstream(timeout=_REQUEST_S)
+
+    async def ensure(self, replicas: int) -> None:
+        """Find the streams, or make them.
+
+        Args:
+            replicas: nodes that keep a copy, for new ones.
+
+        Raises:
+            NoJetStream: it is off.
+            ConfigError: fewer nodes than replicas.
+            StoreAway: the broker does not answer now.
+        """
+        for name, subjects in STREAMS.items():
+            try:
+                await self._ensure(name, subjects, replicas)
+            except APIError as error:
+                if error.err_code == _TOO_MANY_REPLICAS:
+                    told = f"{replicas} replicas, the broker has fewer nodes"
+                    raise ConfigError(told, param="batches.replicas") from error
+                off = isinstance(error, ServiceUnavailableError) and error.err_code is None
+                if off or error.err_code in _NOT_ENABLED:
+                    raise NoJetStream("the broker has no JetStream, in which files and batches are kept") from error
+                raise StoreAway(f"stream {name}: {error.description}") from error
+            except FAULTS as error:
+                raise _away(error) from error
+
+    async def _ensure(self, name: str, subjects: list[str], replicas: int) -> None:
+        try:
+            await self.jetstream.stream_info(name)
+        except NotFoundError:
+            await self.jetstream.add_stream(
+                StreamConfig(
+                    name=name,
+                    subjects=subjects,
+                    retention=RetentionPolicy.WORK_QUEUE if name == LINES else RetentionPolicy.LIMITS,
+                    discard=DiscardPolicy.OLD if name == RECORDS else DiscardPolicy.NEW,
+                    max_msgs_per_subject=1,
+                    discard_new_per_subject=name != RECORDS,
+                    storage=StorageType.FILE,
+                    num_replicas=replicas,
+                    allow_msg_ttl=True,
+                )
+            )
+
+    async def put(self, subject: str, data: bytes, *, stream: str, ttl_s: float, last: int = 0) -> int:
+        """Write a message if the last one of its subject is this one.
+
+        Args:
+            subject: of one of the streams.
+            data: sealed.
+            stream: the subject's.
+            ttl_s: seconds until the broker forgets it.
+            last: sequence of the one that it replaces; 0: there is none.
+
+        Returns:
+            Its sequence.
+
+        Raises:
+            Conflict: another one is the last.
+            StoreAway: not confirmed; it may be there all the same.
+        """
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(last)}
+        try:
+            ack = await self.jetstream.publish(
+                subject, data, headers=headers, msg_ttl=max(_LEAST_TTL_S, ttl_s), stream=stream
+            )
+        except APIError as error:
+            if error.err_code in _WRONG_LAST:
+                raise Conflict(f"{subject} is not at {last}") from error
+            raise _away(error) from error
+        except FAULTS as error:
+            raise _away(error) from error
+        return ack.seq
+
+    async def get(self, subject: str, *, stream: str) -> Kept | None:
+        """Read the last message of a subject, as the stream's leader knows it."""
+        try:
+            message = await self.jetstream.get_last_msg(stream, subject)
+        except NotFoundError:
+            return None
+        except FAULTS as error:
+            raise _away(error) from error
+        return Kept(subject, message.data or b"", message.seq or 0)
+
+    async def purge(self, subject: str, *, stream: str) -> None:
+        """Remove all messages of a subject, which may have wildcards."""
+        try:
+            await self.jetstream.purge_stream(stream, subject=subject)
+        except FAULTS as error:
+            raise _away(error) from error
+
+    async def subjects(self, pattern: str, *, stream: str) -> list[str]:
+        """List the subjects that have messages."""
+        try:
+            info = await self.jetstream.stream_info(stream, subjects_filter=pattern)
+        except FAULTS as error:
+            raise _away(error) from error
+        return sorted(info.state.subjects or ())
+
+    async def count(self, pattern: str, *, stream: str, name: str) -> int:
+        """Count the messages of a pattern, without reading them.
+
+        Args:
+            pattern: with wildcards.
+            stream: theirs.
+            name: of the consumer that counts them for the broker; made where it is not there, gone when unused.
+        """
+        config = ConsumerConfig(
+            name=name,
+            durable_name=name,
+            filter_subject=pattern,
+            ack_policy=AckPolicy.NONE,
+            deliver_policy=DeliverPolicy.ALL,
+            inactive_threshold=_COUNTER_IDLE_S,
+        )
+        try:
+            info = await self.jetstream.add_consumer(stream, config)
+        except FAULTS as error:
+            raise _away(error) from error
+        return info.num_pending or 0
+
+    async def read(
+        self, pattern: str, *, stream: str, headers_only: bool = False, last_only: bool = False
+    ) -> AsyncIterator[Kept]:
+        """Read all messages of a pattern that are there now, in the order in which they were written.
+
+        Args:
+            pattern: with wildcards.
+            stream: theirs.
+            headers_only: leaves out what they hold.
+            last_only: only the last of each subject.
+
+        Raises:
+            StoreAway: also in the middle.
+        """
+        config = ConsumerConfig(
+            name=f"read-{to_hex(new_id())}",
+            filter_subject=pattern,
+            ack_policy=AckPolicy.NONE,
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT if last_only else DeliverPolicy.ALL,
+            inactive_threshold=_CONSUMER_IDLE_S,
+            headers_only=headers_only,
+            mem_storage=True,
+            num_replicas=1,
+        )
+        try:
+            info = await self.jetstream.add_consumer(stream, config)
+            left = info.num_pending or 0
+            if not left:
+                await self.jetstream.delete_consumer(stream, info.name)
+                return
+            reader = await self.jetstream.pull_subscribe_bind(info.name, stream)
+            try:
+                while left > 0:
+                    messages = await reader.fetch(min(left, _READ_AT_ONCE), timeout=_READ_S)
+                    for message in messages:
+                        yield Kept(message.subject, message.data, message.metadata.sequence.stream)
+                    left -= len(messages)
+            finally:
+                await reader.unsubscribe()
+            await self.jetstream.delete_consumer(stream, info.name)
+        except FAULTS as error:
+            raise _away(error) from error
+
+    async def work(self, pattern: str, name: str, *, redeliver_s: float) -> "WorkQueue":
+        """Take part in the work queue of a pattern; all who name it alike share it.
+
+        Args:
+            pattern: no other queue may have one that overlaps.
+            name: of the queue.
+            redeliver_s: seconds without a sign of life after which work is given to another one.
+        """
+        config = ConsumerConfig(
+            name=name,
+            durable_name=name,
+            filter_subject=pattern,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=redeliver_s,
+            max_deliver=-1,
+            max_waiting=512,
+        )
+        try:
+            await self.jetstream.add_consumer(LINES, config)
+            return WorkQueue(await self.jetstream.pull_subscribe_bind(name, LINES))
+        except FAULTS as error:
+            raise _away(error) from error
+
+    async def forget_work(self, name: str) -> None:
+        """Remove a work queue; one that is not there is fine."""
+        try:
+            await self.jetstream.delete_consumer(LINES, name)
+        except NotFoundError:
+            return
+        except FAULTS as error:
+            raise _away(error) from error
+
+
+class WorkQueue:
+    """One replica's part in a work queue."""
+
+    def __init__(self, subscription: JetStreamContext.PullSubscription) -> None:
+        self._subscription = subscription
+
+    async def take(self, count: int, wait_s: float) -> list[Msg]:
+        """Take up to so many messages; none when there are none within the time.
+
+        Raises:
+            StoreAway: the queue is gone, or the broker.
+        """
+        try:
+            return await self._subscription.fetch(count, timeout=wait_s)
+        except TimeoutError:
+            return []
+        except FAULTS as error:
+            raise _away(error) from error
+
+    async def aclose(self) -> None:
+        """Take no more."""
+        try:
+            await self._subscription.unsubscribe()
+        except FAULTS:
+            return
+
+
+def _away(error: Exception) -> StoreAway:
+    words = str(error) or type(error).__name__
+    return StoreAway(f"the store of files and batches is not available now: {words[:200]}")
