@@ -19,7 +19,7 @@ def engine() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def press(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Press]:
     """One gateway, its broker, two tiers on one engine; a second key, and one for one tier alone."""
-    with Press.running(tmp_path_factory.mktemp("press"), engine) as running:
+    with Press.running(tmp_path_factory.mktemp("press"), engine, max_lines=1000) as running:
         yield running
 
 

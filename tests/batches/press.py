@@ -97,9 +97,11 @@ async def reach(
 ) -> Batch:
     """Ask for a batch until it is so."""
     async with asyncio.timeout(PATIENCE_S):
-        while not reached(batch := await client.batches.retrieve(id_)):
+        while True:
+            batch = await client.batches.retrieve(id_)
+            if reached(batch):
+                return batch
             await asyncio.sleep(0.05)
-    return batch
 
 
 async def lines_of(client: openai.AsyncOpenAI, file_id: str | None) -> list[dict[str, Any]]:

@@ -7,9 +7,10 @@ from typing import Final
 
 from stream_core.errors import SealError
 from stream_gateway.batches.faults import Conflict
-from stream_gateway.batches.journal import FILES, PREFIX, Journal
+from stream_gateway.batches.journal import Journal
 from stream_gateway.batches.records import FileRecord
 from stream_gateway.batches.sealing import NONCE_BYTES, Sealer
+from stream_gateway.batches.streams import FILES, PREFIX
 
 CHUNK_BYTES: Final = 256 * 1024
 """Of every chunk but a file's last one."""

@@ -6,7 +6,7 @@ from typing import Final
 from stream_core.broker_client import Client, Msg, NatsError
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
-from stream_gateway.batches.journal import PREFIX
+from stream_gateway.batches.streams import PREFIX
 from stream_gateway.batches.throttle import Load, pressed
 
 PRESSED: Final = f"{PREFIX}.pressed"

@@ -1,14 +1,4 @@
-"""JetStream, as far as batches need it: messages that are written once, counted, read in order, purged by subject.
-
-    stream                | subjects after "stream.batch."         | kept
-    ----------------------+----------------------------------------+--------------------------------------------
-    stream-batch-records  | record.<kind>.<owner>.<id>             | the last of each, changed by compare-and-set
-    stream-batch-files    | file.<file>.<chunk>                    | until it expires
-    stream-batch-lines    | line.<batch>.<line>                    | until it is done: a work queue
-    stream-batch-results  | {result,failure}.<batch>.<line>        | until it stands in a file
-
-Every message has a time to live, so that nothing outlives the file or batch that it belongs to, whatever dies.
-"""
+"""JetStream, as far as batches need it: messages that are written once, counted, read in order, purged by subject."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -19,35 +9,16 @@ from nats.js.api import (
     AckPolicy,
     ConsumerConfig,
     DeliverPolicy,
-    DiscardPolicy,
-    RetentionPolicy,
-    StorageType,
-    StreamConfig,
 )
-from nats.js.errors import APIError, NotFoundError, ServiceUnavailableError
+from nats.js.errors import APIError, NotFoundError
 
-from stream_core.broker_client import Client, Msg, NatsError
-from stream_core.errors import ConfigError
+from stream_core.broker_client import Client, Msg
 from stream_core.ids import new_id, to_hex
-from stream_gateway.batches.faults import Conflict, NoJetStream, StoreAway
+from stream_gateway.batches.faults import Conflict
+from stream_gateway.batches.streams import FAULTS, LINES, away
 
-PREFIX: Final = "stream.batch"
-RECORDS: Final = "stream-batch-records"
-FILES: Final = "stream-batch-files"
-LINES: Final = "stream-batch-lines"
-RESULTS: Final = "stream-batch-results"
-STREAMS: Final[dict[str, list[str]]] = {
-    RECORDS: [f"{PREFIX}.record.>"],
-    FILES: [f"{PREFIX}.file.>"],
-    LINES: [f"{PREFIX}.line.>"],
-    RESULTS: [f"{PREFIX}.result.>", f"{PREFIX}.failure.>"],
-}
-FAULTS: Final = (NatsError, OSError)
-"""What a call raises when the broker is away, slow, or refuses."""
 _WRONG_LAST: Final = frozenset({10071, 10164})
 """JetStream's own error numbers for "another message is the last of this subject"."""
-_NOT_ENABLED: Final = frozenset({10039, 10076})
-_TOO_MANY_REPLICAS: Final = 10074
 _REQUEST_S: Final = 5.0
 _LEAST_TTL_S: Final = 1.0
 _READ_AT_ONCE: Final = 64
@@ -66,7 +37,7 @@ class Kept:
 
 
 class Journal:
-    """The four streams.
+    """The streams of `streams.py`.
 
     Args:
         client: connected.
@@ -75,49 +46,6 @@ class Journal:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.jetstream: JetStreamContext = client.jetstream(timeout=_REQUEST_S)
-
-    async def ensure(self, replicas: int) -> None:
-        """Find the streams, or make them.
-
-        Args:
-            replicas: nodes that keep a copy, for new ones.
-
-        Raises:
-            NoJetStream: it is off.
-            ConfigError: fewer nodes than replicas.
-            StoreAway: the broker does not answer now.
-        """
-        for name, subjects in STREAMS.items():
-            try:
-                await self._ensure(name, subjects, replicas)
-            except APIError as error:
-                if error.err_code == _TOO_MANY_REPLICAS:
-                    told = f"{replicas} replicas, the broker has fewer nodes"
-                    raise ConfigError(told, param="batches.replicas") from error
-                off = isinstance(error, ServiceUnavailableError) and error.err_code is None
-                if off or error.err_code in _NOT_ENABLED:
-                    raise NoJetStream("the broker has no JetStream, in which files and batches are kept") from error
-                raise StoreAway(f"stream {name}: {error.description}") from error
-            except FAULTS as error:
-                raise _away(error) from error
-
-    async def _ensure(self, name: str, subjects: list[str], replicas: int) -> None:
-        try:
-            await self.jetstream.stream_info(name)
-        except NotFoundError:
-            await self.jetstream.add_stream(
-                StreamConfig(
-                    name=name,
-                    subjects=subjects,
-                    retention=RetentionPolicy.WORK_QUEUE if name == LINES else RetentionPolicy.LIMITS,
-                    discard=DiscardPolicy.OLD if name == RECORDS else DiscardPolicy.NEW,
-                    max_msgs_per_subject=1,
-                    discard_new_per_subject=name != RECORDS,
-                    storage=StorageType.FILE,
-                    num_replicas=replicas,
-                    allow_msg_ttl=True,
-                )
-            )
 
     async def put(self, subject: str, data: bytes, *, stream: str, ttl_s: float, last: int = 0) -> int:
         """Write a message if the last one of its subject is this one.
@@ -144,9 +72,9 @@ class Journal:
         except APIError as error:
             if error.err_code in _WRONG_LAST:
                 raise Conflict(f"{subject} is not at {last}") from error
-            raise _away(error) from error
+            raise away(error) from error
         except FAULTS as error:
-            raise _away(error) from error
+            raise away(error) from error
         return ack.seq
 
     async def get(self, subject: str, *, stream: str) -> Kept | None:
@@ -156,7 +84,7 @@ class Journal:
         except NotFoundError:
             return None
         except FAULTS as error:
-            raise _away(error) from error
+            raise away(error) from error
         return Kept(subject, message.data or b"", message.seq or 0)
 
     async def purge(self, subject: str, *, stream: str) -> None:
@@ -164,14 +92,14 @@ class Journal:
         try:
             await self.jetstream.purge_stream(stream, subject=subject)
         except FAULTS as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def subjects(self, pattern: str, *, stream: str) -> list[str]:
         """List the subjects that have messages."""
         try:
             info = await self.jetstream.stream_info(stream, subjects_filter=pattern)
         except FAULTS as error:
-            raise _away(error) from error
+            raise away(error) from error
         return sorted(info.state.subjects or ())
 
     async def count(self, pattern: str, *, stream: str, name: str) -> int:
@@ -193,7 +121,7 @@ class Journal:
         try:
             info = await self.jetstream.add_consumer(stream, config)
         except FAULTS as error:
-            raise _away(error) from error
+            raise away(error) from error
         return info.num_pending or 0
 
     async def read(
@@ -237,7 +165,7 @@ class Journal:
                 await reader.unsubscribe()
             await self.jetstream.delete_consumer(stream, info.name)
         except FAULTS as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def work(self, pattern: str, name: str, *, redeliver_s: float) -> "WorkQueue":
         """Take part in the work queue of a pattern; all who name it alike share it.
@@ -260,7 +188,7 @@ class Journal:
             await self.jetstream.add_consumer(LINES, config)
             return WorkQueue(await self.jetstream.pull_subscribe_bind(name, LINES))
         except FAULTS as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def forget_work(self, name: str) -> None:
         """Remove a work queue; one that is not there is fine."""
@@ -269,7 +197,7 @@ class Journal:
         except NotFoundError:
             return
         except FAULTS as error:
-            raise _away(error) from error
+            raise away(error) from error
 
 
 class WorkQueue:
@@ -289,7 +217,7 @@ class WorkQueue:
         except TimeoutError:
             return []
         except FAULTS as error:
-            raise _away(error) from error
+            raise away(error) from error
 
     async def aclose(self) -> None:
         """Take no more."""
@@ -297,8 +225,3 @@ class WorkQueue:
             await self._subscription.unsubscribe()
         except FAULTS:
             return
-
-
-def _away(error: Exception) -> StoreAway:
-    words = str(error) or type(error).__name__
-    return StoreAway(f"the store of files and batches is not available now: {words[:200]}")

@@ -14,6 +14,7 @@ from stream_gateway.batches.gauge import Gauge
 from stream_gateway.batches.runner import Runner
 from stream_gateway.batches.service import Batches
 from stream_gateway.batches.store import Store
+from stream_gateway.batches.streams import ensure
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ async def live(batches: Batches, service_key: bytes, faults: Once) -> AsyncItera
     client = await bus.connect(settings.nats, name="gateway")
     try:
         store = Store.at(client, service_key, settings.batches, faults)
-        await store.journal.ensure(settings.batches.replicas)
+        await ensure(store.journal.jetstream, settings.batches.replicas)
         gauge = Gauge(client, batches.registry, batches.attended)
         await gauge.start()
         files = Files(store)

@@ -13,9 +13,10 @@ from stream_core.errors import FrameError
 from stream_core.ids import new_id, to_hex
 from stream_gateway.batches.contents import CHUNK_BYTES, Contents
 from stream_gateway.batches.faults import Conflict
-from stream_gateway.batches.journal import LINES, PREFIX, RESULTS, Journal, WorkQueue
+from stream_gateway.batches.journal import Journal, WorkQueue
 from stream_gateway.batches.records import LineWork, Result
 from stream_gateway.batches.sealing import NONCE_BYTES, Sealer
+from stream_gateway.batches.streams import LINES, PREFIX, RESULTS
 
 _LONGEST_INLINE: Final = 512 * 1024
 """Bytes; a longer result lies in a file of its own, since a broker's messages are limited."""

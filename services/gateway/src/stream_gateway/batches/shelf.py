@@ -13,9 +13,10 @@ import msgspec
 from stream_core.errors import FrameError, SealError
 from stream_core.telemetry import Once
 from stream_gateway.batches.faults import Conflict
-from stream_gateway.batches.journal import PREFIX, RECORDS, Journal
+from stream_gateway.batches.journal import Journal
 from stream_gateway.batches.records import BatchRecord, FileRecord
 from stream_gateway.batches.sealing import NONCE_BYTES, Sealer
+from stream_gateway.batches.streams import PREFIX, RECORDS
 
 _R = TypeVar("_R", FileRecord, BatchRecord)
 _KINDS: Final[dict[type, str]] = {FileRecord: "file", BatchRecord: "batch"}

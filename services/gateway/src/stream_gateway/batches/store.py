@@ -8,10 +8,11 @@ from typing import Final
 from stream_core.broker_client import Client, NatsError
 from stream_core.telemetry import Once
 from stream_gateway.batches.contents import Contents
-from stream_gateway.batches.journal import PREFIX, Journal
+from stream_gateway.batches.journal import Journal
 from stream_gateway.batches.results import Results
 from stream_gateway.batches.sealing import Sealer
 from stream_gateway.batches.shelf import Shelf
+from stream_gateway.batches.streams import PREFIX
 from stream_gateway.settings import BatchSettings
 
 NUDGE: Final = f"{PREFIX}.nudge"
