@@ -104,6 +104,15 @@ async def reach(
             await asyncio.sleep(0.05)
 
 
+async def eventually(reached: Callable[[], bool]) -> None:
+    """Look until it is so."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            if reached():
+                return
+            await asyncio.sleep(0.02)
+
+
 async def lines_of(client: openai.AsyncOpenAI, file_id: str | None) -> list[dict[str, Any]]:
     """Read a file of results."""
     if file_id is None:

@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
-from batches.press import Press, jsonl, lines_of, reach, request, start, upload
+from batches.press import Press, eventually, jsonl, lines_of, reach, request, start, upload
 from openai.types import Batch
 
 pytestmark = pytest.mark.process
@@ -165,11 +165,11 @@ async def test_revoked_key(press: Press) -> None:
         kept = records[place]
         records[place] = type(kept)(**{**{f: getattr(kept, f) for f in kept.__struct_fields__}, "revoked": True})
         press.stage.write_keys()
-        async with asyncio.timeout(20):
-            while not [
-                line for line in press.gateway.lines("batch") if line["batch"] == made.id and line["status"] == "failed"
-            ]:
-                await asyncio.sleep(0.05)
+        await eventually(
+            lambda: any(
+                line["batch"] == made.id and line["status"] == "failed" for line in press.gateway.lines("batch")
+            )
+        )
         with pytest.raises(openai.AuthenticationError):
             await doomed.batches.retrieve(made.id)
         records[place] = kept
@@ -198,13 +198,11 @@ async def test_engine_without_room(press: Press, official: openai.AsyncOpenAI) -
         before = len(press.gateway.lines("deployment read again"))
         stage.deployment = {"tiers": [away, tiers[1]]}
         stage.write_deployment()
-        async with asyncio.timeout(20):
-            while len(press.gateway.lines("deployment read again")) == before:
-                await asyncio.sleep(0.02)
+        await eventually(lambda: len(press.gateway.lines("deployment read again")) > before)
         made = await start(official, await upload(official, jsonl(*[request(f"r{n}") for n in range(5)])))
-        async with asyncio.timeout(20):
-            while not [line for line in press.gateway.lines("request") if line["ended"] == "upstream_unavailable"]:
-                await asyncio.sleep(0.05)
+        await eventually(
+            lambda: any(line["ended"] == "upstream_unavailable" for line in press.gateway.lines("request"))
+        )
     finally:
         stage.deployment = {"tiers": tiers}
         stage.write_deployment()

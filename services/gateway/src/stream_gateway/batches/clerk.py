@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 from msgspec.structs import replace
 
+from stream_core.errors import FrameError, SealError
 from stream_gateway.batches.contents import Writer
 from stream_gateway.batches.faults import Conflict
 from stream_gateway.batches.lines import Bad, Census, Line, LineSplitter, check
@@ -43,6 +44,12 @@ class Clerk:
         Returns:
             The record as it is then, to be written by the caller.
         """
+        try:
+            return await self._validate(record)
+        except (FrameError, SealError) as error:
+            return self._refused(record, Problem("input_unreadable", error.message))
+
+    async def _validate(self, record: BatchRecord) -> BatchRecord:
         file = await self._input(record)
         if file is None:
             return self._refused(record, Problem("file_not_found", f"the file {record.input_file} is gone"))
@@ -79,7 +86,11 @@ class Clerk:
             return advance(record, "close", self._store.clock())
         await self._store.results.drop_lines(record.id)
         if record.ending != "completed":
-            record = await self._fill(record)
+            try:
+                record = await self._fill(record)
+            except (FrameError, SealError) as error:
+                problem = Problem("input_unreadable", error.message)
+                record = replace(record, problems=[*record.problems, problem])
         ttl_s = self._ttl_s(record)
         good = self._store.contents.writer(record.output_file, ttl_s)
         bad = self._store.contents.writer(record.error_file, ttl_s)

@@ -93,6 +93,8 @@ class Executor:
         except (StoreAway, NatsError, OSError) as error:
             # Not acknowledged: it comes again when the store is back.
             _log.info("line put back: %s", error, extra={"batch": batch.id, "line": taken.number})
+        except Exception:  # noqa: BLE001  (likewise, and a bug must not be silent)
+            _log.exception("line put back", extra={"batch": batch.id, "line": taken.number})
         finally:
             alive.cancel()
         return True

@@ -38,7 +38,7 @@ class Gauge:
 
         Args:
             refusals: lines that nobody had room for, since the last one.
-            running: lines that run now.
+            running: lines that ran at once since then, at most.
         """
         load = Load(
             waited_s=self._attended.waited_s(),

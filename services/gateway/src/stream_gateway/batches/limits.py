@@ -75,7 +75,7 @@ def check_usage(used: Usage, *, max_files: int, max_bytes: int) -> None:
     if used.files > max_files:
         raise TooMany(f"file: this would be file {used.files:,} of yours, at most {max_files:,} are kept", param="file")
     if used.bytes > max_bytes:
-        words = f"file: your files would have {used.bytes:,} bytes together, at most {max_bytes:,} are kept"
+        words = f"file: your files would have {used.bytes:,} bytes or more together, at most {max_bytes:,} are kept"
         raise TooMany(words, param="file")
 
 

@@ -54,6 +54,7 @@ class Puller:
         self._idle = idle
         self._throttle = Throttle(store.limits.max_concurrency)
         self._refusals = 0
+        self._most = 0
         self.open: dict[str, Open] = {}
         self.closing = False
         """Set when the replica drains: no line is begun."""
@@ -89,7 +90,8 @@ class Puller:
     async def measure(self) -> None:
         """Look at the load once, and wait for the next time."""
         refusals, self._refusals = self._refusals, 0
-        load = await self._gauge.read(refusals=refusals, running=self._running())
+        running, self._most = self._most, self._running()
+        load = await self._gauge.read(refusals=refusals, running=running)
         before = self._throttle
         self._throttle = look(before, load, time.monotonic())
         if self._throttle.held != before.held and self.open:
@@ -121,6 +123,11 @@ class Puller:
             await self.leave(batch.record.id)
             raise
         batch.empty = not messages
+        if not self._throttle.allowed or self.closing:
+            # Interactive requests began to wait meanwhile.
+            for message in messages:
+                await message.nak()
+            return 0
         if batch.empty:
             batch.ask_again_at = time.monotonic() + _IDLE_S
             if not batch.running:
@@ -129,6 +136,7 @@ class Puller:
             task = asyncio.create_task(self._run(batch, message))
             batch.running.add(task)
             task.add_done_callback(batch.running.discard)
+        self._most = max(self._most, self._running())
         return len(messages)
 
     async def _run(self, batch: Open, message: Msg) -> None:

@@ -9,11 +9,12 @@ from typing import Final
 import msgspec
 
 from stream_core.broker_client import Msg
-from stream_core.errors import FrameError
+from stream_core.errors import FrameError, SealError
 from stream_core.ids import new_id, to_hex
 from stream_gateway.batches.contents import CHUNK_BYTES, Contents
 from stream_gateway.batches.faults import Conflict
 from stream_gateway.batches.journal import Journal, WorkQueue
+from stream_gateway.batches.outcomes import not_run
 from stream_gateway.batches.records import LineWork, Result
 from stream_gateway.batches.sealing import NONCE_BYTES, Sealer
 from stream_gateway.batches.streams import LINES, PREFIX, RESULTS
@@ -158,7 +159,12 @@ class Results:
         return self._sealer.seal(content, "line" if kind == "line" else "result", batch, str(number), nonce=nonce)
 
     def _open(self, batch: str, number: int, sealed: bytes) -> Result:
-        return msgspec.msgpack.decode(self._sealer.unseal(sealed, "result", batch, str(number)), type=Result)
+        """Open a result; one that the broker has changed is a failure that says so."""
+        try:
+            return msgspec.msgpack.decode(self._sealer.unseal(sealed, "result", batch, str(number)), type=Result)
+        except (FrameError, SealError, msgspec.DecodeError):
+            words = f"line {number}: its result was changed at the broker"
+            return not_run(batch, number, None, code="result_unreadable", message=words)
 
 
 def _number(subject: str) -> int:

@@ -30,7 +30,7 @@ class Load:
     refusals: int = 0
     """Lines that found nobody, or were told to come later, since the last look."""
     running: int = 0
-    """Lines that run now."""
+    """Lines that ran at once since the last look, at most."""
 
 
 @dataclass(frozen=True, slots=True)
