@@ -34,7 +34,10 @@ _BATCHES: Final = (
         for name in _BATCH_STREAMS
         for call in (
             *(f"STREAM.{verb}.stream-batch-{name}" for verb in ("INFO", "CREATE", "PURGE", "MSG.GET")),
-            *(f"CONSUMER.{verb}.stream-batch-{name}.>" for verb in ("CREATE", "DURABLE.CREATE", "DELETE", "MSG.NEXT")),
+            *(
+                f"CONSUMER.{verb}.stream-batch-{name}.>"
+                for verb in ("CREATE", "DURABLE.CREATE", "DELETE", "INFO", "MSG.NEXT")
+            ),
         )
     ),
 )

@@ -24,6 +24,8 @@ from stream_gateway.batches.store import Store
 _SHOWN_PROBLEMS: Final = 20
 _AT_ONCE: Final = 64
 _SALT_BYTES: Final = 16
+_MARGIN_S: Final = 3600.0
+"""A line that waits is forgotten so long after its batch's window, should nobody remove it."""
 
 
 class Clerk:
@@ -63,13 +65,14 @@ class Clerk:
         problems: list[Problem] = []
         good = 0
         tag = self._store.shelf.tag(record.owner)
+        wait_s = record.expires - self._store.clock() + _MARGIN_S
         async with _Writes() as writes:
             async for line in self._lines(file):
                 problem, custom_id = self._judge(line, record, census)
                 if problem is None:
                     good += 1
                     work = LineWork(tag, line.offset, line.length)
-                    await writes.add(self._store.results.enqueue(record.id, line.number, work, self._ttl_s(record)))
+                    await writes.add(self._store.results.enqueue(record.id, line.number, work, wait_s))
                 else:
                     problems = [*problems, problem][:_SHOWN_PROBLEMS]
                     await writes.add(self._report(record, line.number, custom_id, problem))

@@ -62,6 +62,7 @@ class Desk:
         window_s = limits.window_seconds(wish.window, allowed.max_window_s)
         metadata = limits.check_metadata(wish.metadata)
         file = await self._files.get(owner, wish.input_file)
+        limits.check_open(len(await self._open_of(owner)) + 1, allowed.max_open_batches)
         now = self._store.clock()
         if file.expires < now + window_s:
             left = max(0, int(file.expires - now))
@@ -88,6 +89,7 @@ class Desk:
         await self._store.shelf.mark_open(record)
         await self._store.shelf.write(record)
         try:
+            # Again, with this one in it: of two at once both may be refused, never one too many taken.
             limits.check_open(len(await self._open_of(owner)), allowed.max_open_batches)
             await self._files.get(owner, file.id)  # it may have been deleted meanwhile
         except BaseException:

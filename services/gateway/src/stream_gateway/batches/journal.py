@@ -22,9 +22,11 @@ _WRONG_LAST: Final = frozenset({10071, 10164})
 _REQUEST_S: Final = 5.0
 _LEAST_TTL_S: Final = 1.0
 _READ_AT_ONCE: Final = 64
-_READ_S: Final = 5.0
+_READ_S: Final = 1.0
 _CONSUMER_IDLE_S: Final = 30.0
 _COUNTER_IDLE_S: Final = 120.0
+_QUEUE_IDLE_S: Final = 3600.0
+"""A work queue that nobody asks so long is forgotten by the broker; the work in it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,10 +159,13 @@ class Journal:
             reader = await self.jetstream.pull_subscribe_bind(info.name, stream)
             try:
                 while left > 0:
-                    messages = await reader.fetch(min(left, _READ_AT_ONCE), timeout=_READ_S)
+                    messages = await _fetch(reader, min(left, _READ_AT_ONCE))
                     for message in messages:
                         yield Kept(message.subject, message.data, message.metadata.sequence.stream)
                     left -= len(messages)
+                    if not messages:
+                        # What is left may have been removed meanwhile.
+                        left = min(left, (await reader.consumer_info()).num_pending or 0)
             finally:
                 await reader.unsubscribe()
             await self.jetstream.delete_consumer(stream, info.name)
@@ -183,6 +188,7 @@ class Journal:
             ack_wait=redeliver_s,
             max_deliver=-1,
             max_waiting=512,
+            inactive_threshold=_QUEUE_IDLE_S,
         )
         try:
             await self.jetstream.add_consumer(LINES, config)
@@ -198,6 +204,13 @@ class Journal:
             return
         except FAULTS as error:
             raise away(error) from error
+
+
+async def _fetch(reader: JetStreamContext.PullSubscription, count: int) -> list[Msg]:
+    try:
+        return await reader.fetch(count, timeout=_READ_S)
+    except TimeoutError:
+        return []
 
 
 class WorkQueue:

@@ -35,6 +35,8 @@ class Open:
     empty: bool = False
     """Its queue had nothing the last time."""
     ask_again_at: float = 0.0
+    lost: bool = False
+    """Its queue could not be asked the last time: it is bound again first."""
 
 
 class Puller:
@@ -118,9 +120,15 @@ class Puller:
 
     async def _take(self, batch: Open, count: int) -> int:
         try:
+            if batch.lost:
+                await batch.queue.aclose()
+                batch.queue = await self._store.results.queue(batch.record.id, self._store.limits.redeliver_s)
+                batch.lost = False
             messages = await batch.queue.take(count, _TAKE_S)
         except StoreAway:
-            await self.leave(batch.record.id)
+            # What runs goes on: its results wait for the broker.
+            batch.lost = True
+            batch.ask_again_at = time.monotonic() + _IDLE_S
             raise
         batch.empty = not messages
         if not self._throttle.allowed or self.closing:

@@ -27,7 +27,6 @@ from stream_core.errors import FrameError, SealError
 Kind = Literal["chunk", "line", "result", "record"]
 
 NONCE_BYTES: Final = 12
-KEY_BYTES: Final = 32
 _VERSION: Final = b"\x01"
 _TAG_BYTES: Final = 16
 OVERHEAD: Final = len(_VERSION) + NONCE_BYTES + _TAG_BYTES

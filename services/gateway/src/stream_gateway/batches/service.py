@@ -13,7 +13,6 @@ from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.faults import NotConfigured, StoreAway
-from stream_gateway.batches.sealing import KEY_BYTES
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.settings import GatewaySettings
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _RETRY_S: Final = 1.0
+_KEY_BYTES: Final = 32
 SETTING: Final = "STREAM_GATEWAY__BATCH_KEY_FILE"
 
 
@@ -128,6 +128,6 @@ def _read_key(path: Path) -> bytes:
         key = bytes.fromhex(read_secret(path))
     except ValueError:
         key = b""
-    if len(key) != KEY_BYTES:
-        raise ConfigError(f"{path} must hold {2 * KEY_BYTES} hex digits", param="batch_key_file")
+    if len(key) != _KEY_BYTES:
+        raise ConfigError(f"{path} must hold {2 * _KEY_BYTES} hex digits", param="batch_key_file")
     return key

@@ -5,7 +5,9 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPBearer
+from starlette.requests import ClientDisconnect
 
+from stream_core.errors import InvalidRequest
 from stream_gateway.auth import Principal
 from stream_gateway.batches.service import Batches
 from stream_gateway.routes.callers import LONGEST_PAGE, Callers, Limit, page
@@ -64,13 +66,16 @@ def file_routes(callers: Callers, batches: Batches) -> APIRouter:
         request: Request, principal: caller, x_stream_privacy: Annotated[str | None, Header()] = None
     ) -> FileObject:
         length = request.headers.get("content-length", "")
-        file = await batches.files.upload(
-            principal.id,
-            callers.privacy(principal, x_stream_privacy),
-            content_type=request.headers.get("content-type", ""),
-            declared=int(length) if length.isdecimal() else None,
-            body=request.stream(),
-        )
+        try:
+            file = await batches.files.upload(
+                principal.id,
+                callers.privacy(principal, x_stream_privacy),
+                content_type=request.headers.get("content-type", ""),
+                declared=int(length) if length.isdecimal() else None,
+                body=request.stream(),
+            )
+        except ClientDisconnect as error:
+            raise InvalidRequest("the client left in the middle of its upload") from error
         return file_object(file)
 
     @router.get("", summary="List files", operation_id="list_files")
