@@ -2,15 +2,19 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
+import signal
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import openai
 import psutil
 import pytest
-from batches.press import gateway_env, jsonl, lines_of, reach, request, start, upload
+from batches.press import Press, eventually, gateway_env, jsonl, lines_of, reach, request, start, upload
 
 from stream_core.files import write_private
 from stream_core.testing.road import Road, run_road, wait_hot
@@ -115,3 +119,36 @@ def _assert_nothing_readable(store: Path) -> None:
         content = path.read_bytes()
         for secret in (SECRET_PROMPT, SECRET_ANSWER, "line-1", "requests.jsonl"):
             assert secret.encode() not in content, path
+
+
+async def test_a_line_that_ran_twice(tmp_path: Path, engine: str) -> None:
+    """A replica that stands still loses its lines to another one, and comes back with answers: one of two counts."""
+    with Press.running(tmp_path, engine) as press, press.stage.run(gateway_env(tmp_path, press.broker.url)) as other:
+        client = openai.AsyncOpenAI(base_url=f"{other.url}/v1", api_key=press.stage.keys["all"])
+        async with client, aiohttp.ClientSession() as session:
+            content = jsonl(*[request(f"r{n}", f"twice {n}", script={"delay_ms": 700}) for n in range(60)])
+            batch = await start(client, await upload(client, content))
+            frozen = press.gateway.program.process.pid
+            await eventually(lambda: bool(press.gateway.lines("request")) and bool(other.lines("request")))
+            os.kill(frozen, signal.SIGSTOP)
+            try:
+                async with asyncio.timeout(60):
+                    while True:
+                        if await _asked_twice(session, engine):
+                            break
+                        await asyncio.sleep(0.1)
+                await reach(client, batch.id, _done(50))
+            finally:
+                os.kill(frozen, signal.SIGCONT)
+            batch = await reach(client, batch.id)
+            results = await lines_of(client, batch.output_file_id)
+            assert await _asked_twice(session, engine)
+    assert batch.request_counts is not None
+    assert batch.request_counts.model_dump() == {"total": 60, "completed": 60, "failed": 0}
+    assert sorted(line["custom_id"] for line in results) == sorted(f"r{n}" for n in range(60))
+
+
+async def _asked_twice(session: aiohttp.ClientSession, engine: str) -> set[str]:
+    async with session.get(f"{engine}/requests") as response:
+        asked = Counter(seen["body"]["messages"][0]["content"] for seen in await response.json())
+    return {text for text, times in asked.items() if text.startswith("twice ") and times > 1}
