@@ -79,6 +79,9 @@ def test_the_configuration_holds_no_address_and_gives_nobody_everything():
             own = ("stream.v1.",)
             if user["user"] == "hpc_dispatch":
                 own = (*own, "$KV.stream-leases.", "$JS.API.STREAM.", "_INBOX.hpc_dispatch.")
+            if user["user"] == "gateway":
+                own = (*own, "stream.batch.", "$JS.ACK.stream-batch-lines.", "_INBOX.gateway.")
+                allowed = [subject for subject in allowed if ".stream-batch-" not in subject]
             assert all(subject.startswith(own) for subject in allowed)
 
 
@@ -143,6 +146,11 @@ async def try_it(url, user, *, publish=None, subscribe=None, expect_refusal):
         ("hpc_dispatch", "subscribe", subjects.ALL_GATEWAYS, False),
         ("hpc_dispatch", "subscribe", "_INBOX.>", False),
         ("relay", "publish", "$KV.stream-leases.x", False),
+        ("relay", "publish", "stream.batch.line.b.1", False),
+        ("relay", "subscribe", "stream.batch.>", False),
+        ("hpc_dispatch", "publish", "$JS.API.STREAM.MSG.GET.stream-batch-files", False),
+        ("gateway", "publish", "stream.batch.line.b.1", True),
+        ("gateway", "publish", "$JS.API.STREAM.DELETE.stream-batch-files", False),
         ("gateway", "publish", "$JS.API.STREAM.MSG.GET.KV_stream-leases", False),
     ],
 )

@@ -29,6 +29,7 @@ def test_everything_secret_is_readable_by_its_owner_only(tmp_path):
     files = [path for folder in ("secrets", "tls") for path in (home.root / folder).iterdir()]
     assert {path.name for path in files} == {
         "engine.key",
+        "batch.key",
         "lease.key",
         "ticket.key",
         "ticket.pub",

@@ -2,13 +2,13 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream_cli.batch_commands import batch_app
+from stream_cli.command import HOME, HomeOption, clear_errors
 from stream_core.errors import ConfigError, StreamError
 
 if TYPE_CHECKING:
@@ -29,22 +29,7 @@ keys_app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
 models_app = typer.Typer(help="Models of the embedded engine.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
-
-HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="STREAM_HOME", show_envvar=False, help="State folder (env STREAM_HOME).")
-]
-_HOME = Path(".stream")
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Print one of our errors as its message and leave with code 1."""
-    try:
-        yield
-    except StreamError as error:
-        field = f"{error.param}: " if error.param else ""
-        typer.echo(f"stream: {field}{error.message}", err=True)
-        raise typer.Exit(1) from error
+app.add_typer(batch_app, name="batch")
 
 
 def _version(asked: bool) -> None:
@@ -71,7 +56,7 @@ def up(
         Path | None, typer.Option(envvar="STREAM_CONFIG", help="Deployment file. [./stream.yaml, where it exists]")
     ] = None,
     only: Annotated[str, typer.Option(help="Start these programs only, e.g. nats,judge.")] = "",
-    home: HomeOption = _HOME,
+    home: HomeOption = HOME,
     cloud: Annotated[
         bool, typer.Option("--cloud", help="Use the provider whose key is in the environment; it costs money.")
     ] = False,
@@ -81,7 +66,7 @@ def up(
     wait: Annotated[float, typer.Option(min=1, help="Seconds until everything must be ready.")] = 180.0,
 ) -> None:
     """Start everything on this machine; Ctrl-C stops it."""
-    with _clear_errors():
+    with clear_errors():
         from stream_cli.prepare import Options  # noqa: PLC0415
         from stream_cli.terminal import Terminal  # noqa: PLC0415
         from stream_cli.up import up as run  # noqa: PLC0415
@@ -91,7 +76,7 @@ def up(
 
 
 @app.command()
-def status(home: HomeOption = _HOME) -> None:
+def status(home: HomeOption = HOME) -> None:
     """Show what of a running `stream up` is alive; exit code 1 unless everything is."""
     from stream_cli.home import Home  # noqa: PLC0415
     from stream_cli.status import status as look  # noqa: PLC0415
@@ -132,10 +117,10 @@ def check(
 def chat(
     question: Annotated[str | None, typer.Argument(help="Without one: a conversation, until Ctrl-D.")] = None,
     model: Annotated[str, typer.Option(help="auto, a tier, or tier/model.")] = "auto",
-    home: HomeOption = _HOME,
+    home: HomeOption = HOME,
 ) -> None:
     """Ask the running gateway, and see who answers."""
-    with _clear_errors():
+    with clear_errors():
         from stream_cli.chat import Conversation, find  # noqa: PLC0415
 
         conversation = Conversation(find(home), model)
@@ -177,10 +162,10 @@ def keys_create(
     tiers: Annotated[str, typer.Option(help="Tiers it may use, e.g. local,hpc. [all]")] = "",
     privacy: Annotated[str | None, typer.Option(help="Class of all its requests. [the policy's default]")] = None,
     clusters: Annotated[str, typer.Option(help="Clusters it may use on tiers of kind hpc. [all]")] = "",
-    home: HomeOption = _HOME,
+    home: HomeOption = HOME,
 ) -> None:
     """Make a key; it is shown once."""
-    with _clear_errors():
+    with clear_errors():
         from stream_cli.home import open_home  # noqa: PLC0415
         from stream_cli.keys import create  # noqa: PLC0415
 
@@ -196,9 +181,9 @@ def _names(listed: str) -> list[str] | None:
 
 
 @keys_app.command("list")
-def keys_list(home: HomeOption = _HOME) -> None:
+def keys_list(home: HomeOption = HOME) -> None:
     """List keys, without the keys themselves."""
-    with _clear_errors():
+    with clear_errors():
         from stream_cli.home import Home  # noqa: PLC0415
         from stream_cli.keys import read  # noqa: PLC0415
 
@@ -214,10 +199,10 @@ def keys_list(home: HomeOption = _HOME) -> None:
 @keys_app.command("revoke")
 def keys_revoke(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="As `stream keys list` shows it.")],
-    home: HomeOption = _HOME,
+    home: HomeOption = HOME,
 ) -> None:
     """Revoke a key for good."""
-    with _clear_errors():
+    with clear_errors():
         from stream_cli.home import Home  # noqa: PLC0415
         from stream_cli.keys import revoke  # noqa: PLC0415
 
@@ -226,9 +211,9 @@ def keys_revoke(
 
 
 @models_app.command("list")
-def models_list(home: HomeOption = _HOME) -> None:
+def models_list(home: HomeOption = HOME) -> None:
     """List the models on this machine, in the order in which the engine considers them."""
-    with _clear_errors():
+    with clear_errors():
         from stream_cli.models import run  # noqa: PLC0415
 
         raise typer.Exit(run("models", [], home))
@@ -237,9 +222,9 @@ def models_list(home: HomeOption = _HOME) -> None:
 @models_app.command(
     "pull", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 )
-def models_pull(context: typer.Context, home: HomeOption = _HOME) -> None:
+def models_pull(context: typer.Context, home: HomeOption = HOME) -> None:
     """Download a model: NAME of the catalogue or org/name[:quantisation]; further options are the engine's."""
-    with _clear_errors():
+    with clear_errors():
         from stream_cli.models import run  # noqa: PLC0415
 
         raise typer.Exit(run("pull", context.args, home))

@@ -25,13 +25,30 @@ _LEASE_BUCKET: Final = (
     *(f"$JS.API.STREAM.{verb}.KV_stream-leases" for verb in ("INFO", "CREATE", "MSG.GET")),
 )
 """What hpc_dispatch does with its bucket: find or make it, read, and write with compare-and-set."""
+_BATCH_STREAMS: Final = ("records", "files", "lines", "results")
+_BATCHES: Final = (
+    "stream.batch.>",
+    "$JS.ACK.stream-batch-lines.>",
+    *(
+        f"$JS.API.{call}"
+        for name in _BATCH_STREAMS
+        for call in (
+            *(f"STREAM.{verb}.stream-batch-{name}" for verb in ("INFO", "CREATE", "PURGE", "MSG.GET")),
+            *(
+                f"CONSUMER.{verb}.stream-batch-{name}.>"
+                for verb in ("CREATE", "DURABLE.CREATE", "DELETE", "INFO", "MSG.NEXT")
+            ),
+        )
+    ),
+)
+"""What gateways do with the streams of files and batches: make, write, read, count, share work, purge."""
 _PUBLISH: Final = {
-    "gateway": [subjects.ALL_LEASES_IN],
+    "gateway": [subjects.ALL_LEASES_IN, *_BATCHES],
     "relay": [subjects.ALL_GATEWAYS, subjects.ALL_LEASES_OUT],
     "hpc_dispatch": [subjects.ALL_LEASES_IN, *_LEASE_BUCKET],
 }
 _SUBSCRIBE: Final = {
-    "gateway": [subjects.ALL_GATEWAYS],
+    "gateway": [subjects.ALL_GATEWAYS, "_INBOX.gateway.>", "stream.batch.nudge", "stream.batch.pressed"],
     "relay": [subjects.ALL_LEASES_IN],
     "hpc_dispatch": [subjects.ALL_LEASES_OUT, "_INBOX.hpc_dispatch.>"],
 }

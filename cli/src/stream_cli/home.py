@@ -152,8 +152,8 @@ def locked(home: Home) -> Iterator[None]:
 
 
 def fill(home: Home) -> None:
-    """Make the secrets that are missing: the broker's passwords, the keys of engine, leases and tickets."""
-    keys = (home.secret("engine.key"), home.secret("lease.key"))
+    """Make the secrets that are missing: the broker's passwords, the keys of engine, leases, batches and tickets."""
+    keys = (home.secret("engine.key"), home.secret("lease.key"), home.secret("batch.key"))
     for path in (*(home.nats_password(user) for user in NATS_USERS), *keys):
         if not path.exists():
             write_private(path, f"{secrets.token_hex(32)}\n".encode())

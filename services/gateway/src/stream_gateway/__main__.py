@@ -18,6 +18,8 @@ from stream_gateway import __version__
 from stream_gateway.app import App
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
+from stream_gateway.batches.attended import AttendedPipeline
+from stream_gateway.batches.service import Batches
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
@@ -63,14 +65,17 @@ async def serve(stop: asyncio.Event) -> None:
         stack.push_async_callback(judge.aclose)
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
+        attended = AttendedPipeline(judge, fitting)
+        batches = Batches(settings, keyring, registry, Pipeline(judge, fitting), attended)
+        stack.push_async_callback(batches.aclose)
         chat = ChatRoute(
             keyring=keyring,
             registry=registry,
-            pipeline=Pipeline(judge, fitting),
+            pipeline=attended,
             running=running,
             max_body_bytes=settings.max_body_bytes,
         )
-        app = App(chat, keyring, registry, lambda: "draining" if chat.closing else None)
+        app = App(chat, keyring, registry, batches, lambda: "draining" if chat.closing else None)
         server = _Server(
             uvicorn.Config(
                 app,
@@ -95,12 +100,15 @@ async def serve(stop: asyncio.Event) -> None:
             announce_ready(settings.ready_file, port=port)
             _log.info("ready", extra={"host": settings.host, "port": port})
             tasks.create_task(app.load())
+            await batches.start()
             await stop.wait()
             chat.closing = True
             _log.info("draining", extra={"running": len(running), "grace_s": settings.grace_s})
+            lines = tasks.create_task(batches.drain(settings.grace_s))
             cut = await running.drain(settings.grace_s, UpstreamUnavailable("the gateway had to stop"))
             if cut:
                 _log.warning("streams cut at the end of the grace time", extra={"cut": cut})
+            await lines
             server.should_exit = True
             await serving
             follower.cancel()

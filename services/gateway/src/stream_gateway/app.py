@@ -7,24 +7,29 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from stream_core.health import Readiness
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
+from stream_gateway.batches.service import Batches
 from stream_gateway.routes import chat, health
 
 
 class App:
     """The ASGI application. FastAPI is loaded aside by `load`, since it would double the time until it is ready."""
 
-    def __init__(self, chat_route: chat.ChatRoute, keyring: Keyring, registry: Registry, ready: Readiness) -> None:
+    def __init__(
+        self, chat_route: chat.ChatRoute, keyring: Keyring, registry: Registry, batches: Batches, ready: Readiness
+    ) -> None:
         """Put the parts together.
 
         Args:
             chat_route: answers POST /v1/chat/completions.
             keyring: who may ask.
             registry: what there is.
+            batches: files and batches.
             ready: None, or why this gateway should get no new requests.
         """
         self._chat_route = chat_route
         self._keyring = keyring
         self._registry = registry
+        self._batches = batches
         self._ready = ready
         self._loaded = asyncio.Event()
         self._surface: ASGIApp | None = None
@@ -50,4 +55,4 @@ class App:
     def _build(self) -> ASGIApp:
         from stream_gateway.surface import build_surface  # noqa: PLC0415  (a third of the program's start)
 
-        return build_surface(self._keyring, self._registry)
+        return build_surface(self._keyring, self._registry, self._batches)

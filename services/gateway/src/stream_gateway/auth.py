@@ -62,6 +62,10 @@ class Keyring:
                 return principal
         raise Unauthenticated("no API key provided: send it as 'Authorization: Bearer <key>'")
 
+    def of(self, id_: str) -> Principal | None:
+        """Find whom a key's id belongs to now; None when it is unknown or revoked."""
+        return next((principal for principal in self._principals.values() if principal.id == id_), None)
+
     async def follow(self, interval_s: float) -> None:
         """Keep up with the file until cancelled; a broken file changes nothing and is logged once."""
         await follow(self._watch, interval_s, self._reread)

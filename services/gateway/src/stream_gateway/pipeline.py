@@ -75,8 +75,8 @@ class Asked:
     privacy: str | None
     """What the header x-stream-privacy says."""
     trace: Mapping[str, str]
-    tell: Tell
-    """Gets words for the client while the request waits for a worker."""
+    tell: Tell | None
+    """Gets words for the client while the request waits for a worker; None: it does not wait, it comes again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,43 @@
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
 from stream_core.wire.window import Limits
 
 _Seconds = Annotated[float, Field(gt=0)]
+
+
+_MIB = 1024 * 1024
+_DAY_S = 86_400.0
+
+
+class BatchSettings(BaseModel):
+    """What an owner (an API key) may keep and run, and how batches are run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: bool = True
+    """Whether this replica runs lines; false leaves that to other replicas."""
+    max_file_bytes: Annotated[int, Field(ge=1024)] = 512 * _MIB
+    max_files: Annotated[int, Field(ge=1)] = 1_000
+    max_total_bytes: Annotated[int, Field(ge=1024)] = 10 * 1024 * _MIB
+    max_open_batches: Annotated[int, Field(ge=1)] = 20
+    max_lines: Annotated[int, Field(ge=1)] = 100_000
+    """Of one batch."""
+    max_window_s: _Seconds = 7 * _DAY_S
+    """The longest completion window."""
+    file_ttl_s: _Seconds = 30 * _DAY_S
+    """How long a file is kept, and what came of a batch."""
+    max_concurrency: Annotated[int, Field(ge=1)] = 64
+    """Lines that one replica runs at once, when nothing else is in the way."""
+    redeliver_s: Annotated[float, Field(ge=1)] = 30.0
+    """A line whose replica has been silent for so long is given to another one."""
+    look_s: _Seconds = 1.0
+    """How often a replica looks for what has changed, if nobody tells it."""
+    replicas: Annotated[int, Field(ge=1, le=5)] = 1
+    """Nodes of the broker that keep a copy; used when its streams are made."""
 
 
 class GatewaySettings(ProgramSettings):
@@ -31,6 +62,10 @@ class GatewaySettings(ProgramSettings):
     """"host:port"; empty: tiers of kind hpc are away."""
     keys_file: Path
     """API keys as `stream keys` writes them; read again when it changes."""
+    batch_key_file: Path | None = None
+    """Secret of 64 hex digits that seals files and batches at the broker; None: there are none. All replicas need the
+    same one."""
+    batches: BatchSettings = BatchSettings()
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 20 * 1024 * 1024
     default_score: Annotated[float, Field(ge=0, le=1)] = 0.5

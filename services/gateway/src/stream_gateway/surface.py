@@ -11,24 +11,29 @@ from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stream_core.errors import StreamError
+from stream_core.errors import InvalidRequest, StreamError
 from stream_core.ids import new_id, to_hex
 from stream_gateway import __version__
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
+from stream_gateway.batches.service import Batches
 from stream_gateway.errors import Reply, framework_body, reply_to
 from stream_gateway.routes import chat, health
+from stream_gateway.routes.batches import batch_routes
+from stream_gateway.routes.callers import Callers
+from stream_gateway.routes.files import file_routes
 from stream_gateway.routes.models import Error, model_routes
 
 _log = logging.getLogger(__name__)
 
 
-def build_surface(keyring: Keyring, registry: Registry) -> ASGIApp:
+def build_surface(keyring: Keyring, registry: Registry, batches: Batches) -> ASGIApp:
     """Put FastAPI's routes together.
 
     Args:
         keyring: who may ask.
         registry: what there is.
+        batches: files and batches.
     """
     started = int(time.time())
     app = FastAPI(
@@ -38,9 +43,12 @@ def build_surface(keyring: Keyring, registry: Registry) -> ASGIApp:
         redoc_url=None,
     )
     app.include_router(model_routes(keyring, registry, started))
+    callers = Callers(keyring, registry)
+    app.include_router(file_routes(callers, batches))
+    app.include_router(batch_routes(callers, batches))
     app.add_exception_handler(StreamError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(RequestValidationError, _on_http_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(Exception, _on_error)
     described = app.openapi
 
@@ -69,12 +77,19 @@ async def _on_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_http_error(_request: Request, error: Exception) -> Response:
-    status, headers = 400, {}
-    detail = "the request is not valid"
+    status, headers, detail = 500, {}, ""
     if isinstance(error, HTTPException):
         status, detail, headers = error.status_code, error.detail, dict(error.headers or {})
     pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     return _response(Reply(status, [(b"content-type", b"application/json"), *pairs], framework_body(status, detail)))
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    """Name the first field that is wrong, as OpenAI does."""
+    found = error.errors()[0] if isinstance(error, RequestValidationError) and error.errors() else {}
+    place = ".".join(str(step) for step in found.get("loc", ())[1:])
+    words = f"{place}: {found.get('msg', '')}" if place else "the body is not valid JSON"
+    return await _on_error(request, InvalidRequest(words, param=place or None))
 
 
 def _response(reply: Reply) -> Response:

@@ -120,6 +120,11 @@ class Registry:
         """The newest generation."""
         return self._generations[-1]
 
+    @property
+    def hpc(self) -> tuple[Any, Any] | None:
+        """The channel and the pool that all tiers of kind hpc share; None without such a tier."""
+        return self._hpc[:2] if self._hpc else None
+
     async def load(self, deployment: Deployment) -> None:
         """Make a deployment the current one.
 

@@ -1,0 +1,205 @@
+"""One line of a batch: found in its file, asked like any other request, its answer written down.
+
+The line's message is acknowledged only when its result is kept. Whoever dies before that leaves it to another one;
+a line that ran twice still has one result.
+"""
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from stream_core.broker_client import NatsError
+from stream_core.errors import FrameError, InvalidRequest, RemoteError, SealError, StreamError
+from stream_core.ids import new_id, to_hex
+from stream_core.openai.chunks import usage_of_body
+from stream_gateway.auth import Principal
+from stream_gateway.backends.registry import Registry
+from stream_gateway.batches.faults import StoreAway
+from stream_gateway.batches.lines import Bad, Good, Line, check
+from stream_gateway.batches.outcomes import answered, not_run, refused
+from stream_gateway.batches.records import BatchRecord, Result
+from stream_gateway.batches.results import Taken
+from stream_gateway.batches.retries import is_pushback, pause_s
+from stream_gateway.batches.store import Store
+from stream_gateway.pipeline import Asked, Pipeline, Trail
+from stream_gateway.stream import Outcome
+from stream_gateway.telemetry import Stopwatch, log_request
+
+_log = logging.getLogger(__name__)
+_LONGEST_ANSWER: Final = 32 * 1024 * 1024
+_STORE_RETRY_S: Final = 0.5
+
+
+class AnswerTooLong(InvalidRequest):
+    """An engine's answer that is larger than a result may be."""
+
+    code = "answer_too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The line is to be asked again."""
+
+    pause_s: float
+    pushback: bool
+    """Nobody had room for it."""
+
+
+class Executor:
+    """Runs lines.
+
+    Args:
+        store: where they are.
+        registry: the tiers.
+        pipeline: the way of a request, not the one of interactive requests.
+        max_line: bytes of the longest line.
+    """
+
+    def __init__(self, store: Store, registry: Registry, pipeline: Pipeline, max_line: int) -> None:
+        self._store = store
+        self._registry = registry
+        self._pipeline = pipeline
+        self._max_line = max_line
+
+    async def run(self, batch: BatchRecord, taken: Taken, principal: Principal, redeliver_s: float) -> bool:
+        """Run a line to its result, or put it back.
+
+        Args:
+            batch: whose line it is.
+            taken: from its queue.
+            principal: the owner, as it is now.
+            redeliver_s: a sign of life is due more often than this.
+
+        Returns:
+            Whether there was room for it.
+        """
+        alive = asyncio.create_task(_keep_alive(taken, redeliver_s / 3))
+        try:
+            if await self._store.results.is_done(batch.id, taken.number):
+                await taken.message.ack()
+                return True
+            outcome = await self._ask(batch, taken, principal)
+            if isinstance(outcome, Again):
+                await taken.message.nak(delay=outcome.pause_s)
+                return not outcome.pushback
+            await self._keep(batch, taken, outcome)
+            await taken.message.ack()
+        except asyncio.CancelledError:
+            with contextlib.suppress(NatsError, OSError):
+                await taken.message.nak()
+            raise
+        except (StoreAway, NatsError, OSError) as error:
+            # Not acknowledged: it comes again when the store is back.
+            _log.info("line put back: %s", error, extra={"batch": batch.id, "line": taken.number})
+        except Exception:  # noqa: BLE001  (likewise, and a bug must not be silent)
+            _log.exception("line put back", extra={"batch": batch.id, "line": taken.number})
+        finally:
+            alive.cancel()
+        return True
+
+    async def _keep(self, batch: BatchRecord, taken: Taken, result: Result) -> None:
+        """Write a result down; an answer that was paid for waits for the store as long as the batch may last."""
+        while True:
+            ttl_s = batch.output_expires - self._store.clock()
+            try:
+                await self._store.results.put(batch.id, taken.number, result, ttl_s)
+            except StoreAway:
+                if self._store.clock() > batch.expires:
+                    raise
+                await asyncio.sleep(_STORE_RETRY_S)
+            else:
+                return
+
+    async def _ask(self, batch: BatchRecord, taken: Taken, principal: Principal) -> Result | Again:
+        work = taken.work
+        try:
+            data = await self._store.contents.cut(batch.input_file, work.offset, work.length)
+        except (FrameError, SealError) as error:
+            return not_run(batch.id, taken.number, None, code="input_unreadable", message=error.message)
+        line = check(Line(taken.number, work.offset, work.length, data), batch.endpoint, self._max_line)
+        if isinstance(line, Bad):
+            words = f"line {taken.number}: {line.message}"
+            return not_run(batch.id, taken.number, line.custom_id, code="invalid_line", message=words)
+        del data
+        exchange = _Exchange(principal)
+        try:
+            return await self._exchange(batch, line, exchange)
+        except StreamError as error:
+            exchange.ended = error.code
+            pause = pause_s(error, taken.delivery)
+            if pause is not None:
+                return Again(pause, is_pushback(error))
+            exchange.outcome.status = error.status_hint
+            return refused(line.custom_id, exchange.id, error)
+        except Exception as error:  # noqa: BLE001  (the edge: one line's bug must not stop all others)
+            exchange.ended = "internal_error"
+            _log.error("line failed", exc_info=error, extra={"batch": batch.id, "line": taken.number})
+            words = f"internal error, request {exchange.id}"
+            return not_run(batch.id, taken.number, line.custom_id, code="internal_error", message=words)
+        finally:
+            exchange.log()
+
+    async def _exchange(self, batch: BatchRecord, line: Good, exchange: "_Exchange") -> Result:
+        asked = Asked(
+            request_id=exchange.request_id,
+            principal=exchange.principal,
+            chat=line.chat,
+            body_bytes=line.body_bytes,
+            privacy=batch.privacy,
+            trace={},
+            tell=None,  # the queue is where lines wait; the attempt itself wakes a cold pool
+        )
+        async with self._registry.hold() as generation:
+            begun = await self._pipeline.begin(asked, generation, exchange.trail)
+            exchange.stopwatch.first_token()
+            try:
+                body = bytearray().join(begun.first)
+                async for chunks in begun.rest:
+                    body += b"".join(chunks)
+                    if len(body) > _LONGEST_ANSWER:
+                        words = f"the answer has {len(body):,} bytes or more, at most {_LONGEST_ANSWER:,} are kept"
+                        raise AnswerTooLong(words)
+            finally:
+                await begun.answer.aclose()
+        result = answered(line.custom_id, exchange.id, 200, bytes(body))
+        if result is None:
+            raise RemoteError("the engine's answer is no JSON")
+        exchange.outcome.status = 200
+        exchange.outcome.bytes_out = len(body)
+        exchange.outcome.usage = usage_of_body(bytes(body))
+        return result
+
+
+class _Exchange:
+    """One attempt and what has become of it."""
+
+    def __init__(self, principal: Principal) -> None:
+        self.principal = principal
+        self.request_id = new_id()
+        self.id = to_hex(self.request_id)
+        self.trail = Trail()
+        self.outcome = Outcome()
+        self.stopwatch = Stopwatch()
+        self.ended = "complete"
+
+    def log(self) -> None:
+        """Write the request's line."""
+        log_request(
+            self.id,
+            key=self.principal.id,
+            stream=False,
+            trail=self.trail,
+            outcome=self.outcome,
+            stopwatch=self.stopwatch,
+            ended=self.ended,
+        )
+
+
+async def _keep_alive(taken: Taken, interval_s: float) -> None:
+    """Say that a line is still worked on, until cancelled."""
+    while True:
+        await asyncio.sleep(interval_s)
+        with contextlib.suppress(NatsError, OSError):
+            await taken.message.in_progress()

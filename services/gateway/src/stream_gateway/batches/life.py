@@ -1,0 +1,54 @@
+"""The parts of files and batches, while the broker is connected."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from stream_core import bus
+from stream_core.telemetry import Once
+from stream_gateway.batches.clerk import Clerk
+from stream_gateway.batches.desk import Desk
+from stream_gateway.batches.execute import Executor
+from stream_gateway.batches.files import Files
+from stream_gateway.batches.gauge import Gauge
+from stream_gateway.batches.runner import Runner
+from stream_gateway.batches.service import Batches
+from stream_gateway.batches.store import Store
+from stream_gateway.batches.streams import ensure
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """What there is."""
+
+    files: Files
+    desk: Desk
+    runner: Runner
+
+
+@contextlib.asynccontextmanager
+async def live(batches: Batches, service_key: bytes, faults: Once) -> AsyncIterator[Life]:
+    """Connect and build the parts, until the block ends.
+
+    Args:
+        batches: what they are built from.
+        service_key: 32 bytes.
+        faults: counts what does not open.
+
+    Raises:
+        ConfigError: no broker, no JetStream, or too few nodes.
+        StoreAway: JetStream does not answer yet.
+    """
+    settings = batches.settings
+    client = await bus.connect(settings.nats, name="gateway")
+    try:
+        store = Store.at(client, service_key, settings.batches, faults)
+        await ensure(store.journal.jetstream, settings.batches.replicas)
+        gauge = Gauge(client, batches.registry, batches.attended)
+        await gauge.start()
+        files = Files(store)
+        clerk = Clerk(store, settings.max_body_bytes)
+        executor = Executor(store, batches.registry, batches.pipeline, settings.max_body_bytes)
+        yield Life(files, Desk(store, files), Runner(store, clerk, executor, batches.keyring, gauge))
+    finally:
+        await bus.close(client)
