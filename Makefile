@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan chaos clean
+.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch chaos clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -74,3 +74,7 @@ chaos: .venv/installed  ## kill every part while streams run, RUNS times; last l
 
 bench-wan: .venv/installed  ## the sealed road across 80 ms, beside loopback; needs root; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/wan.py
+
+bench-dispatch: .venv/installed  ## a hot pilot, a job for each request and batch mode on one Slurm; last line JSON
+	@mkdir -p .cache && tests/hpc/install.sh
+	PYTHONPATH=tests $(BIN)/python -P bench/dispatch.py
