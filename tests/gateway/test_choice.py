@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from stream_gateway.choice import FirstTokens, Option, best, to_wake
@@ -37,13 +38,15 @@ B = Option(b"b" * 16, "beta", max_requests=8)
 )
 def test_what_goes_before_what(worse: dict, better: dict) -> None:
     """The better worker gets the request, whichever is listed first."""
-    first, second = replace(A, **worse), replace(B, **better)
+    first, second = msgspec.structs.replace(A, **worse), msgspec.structs.replace(B, **better)
     assert best([first, second]) == best([second, first]) == second
 
 
 def test_one_with_trouble_is_better_than_none() -> None:
     """A full, failing, silent worker is asked all the same where there is no other; without any there is none."""
-    poor = replace(A, ours=99, full=True, unreached=True, cluster_unreached=True, online=False, failure_rate=1.0)
+    poor = msgspec.structs.replace(
+        A, ours=99, full=True, unreached=True, cluster_unreached=True, online=False, failure_rate=1.0
+    )
     assert best([poor]) == poor
     assert best([]) is None
 
@@ -55,7 +58,7 @@ def test_one_with_trouble_is_better_than_none() -> None:
 )
 def test_places(option: dict, places: int) -> None:
     """What a worker would take now: by its own count or ours, not by its engine's queue, and none once it refused."""
-    assert replace(A, **option).places == places
+    assert msgspec.structs.replace(A, **option).places == places
 
 
 HOT, HOT_FULL = Standing("hot", ready=1, room=1), Standing("hot", ready=1)

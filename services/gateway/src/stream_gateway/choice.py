@@ -14,8 +14,9 @@ Steps 4 and 5 are coarse, so that priority decides between clusters that could a
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from stream_gateway.standing import Standing
 
@@ -29,9 +30,8 @@ _FORGET_S: Final = 60.0
 """A measurement so old says nothing: a cluster that was slow once is tried again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A ready worker, as far as the choice looks at it."""
+class Option(msgspec.Struct, frozen=True):
+    """A ready worker, as far as the choice looks at it; made for every worker at every choice."""
 
     lease_id: bytes
     cluster: str

@@ -82,6 +82,8 @@ class Clusters:
         now = self._monotonic()
         unreached = {key: name for key, (when, name) in self._unreached.items() if now - when < _UNREACHED_S}
         silent = set(unreached.values())
+        news = {name: self._news(name) for name in self._clusters}
+        measured = {name: self._first_tokens.of(name, model, now) or 0.0 for name in self._clusters}
         return [
             Option(
                 lease_id=worker.lease_id,
@@ -93,10 +95,11 @@ class Clusters:
                 full=now - self._full.get(worker.lease_id, float("-inf")) < _FULL_S,
                 unreached=worker.lease_id in unreached,
                 cluster_unreached=worker.cluster in silent,
-                online=self._news(worker.cluster).online,
-                failure_rate=self._news(worker.cluster).failure_rate,
-                priority=self._news(worker.cluster).priority,
-                first_token_ms=self._first_token_ms(worker, model, now),
+                online=news[worker.cluster].online,
+                failure_rate=news[worker.cluster].failure_rate,
+                priority=news[worker.cluster].priority,
+                # The slower of what its engine says and what this gateway saw of its cluster.
+                first_token_ms=max(worker.first_token_ms, measured[worker.cluster]) or None,
             )
             for worker in self.workers(model, allowed)
         ]
@@ -123,7 +126,8 @@ class Clusters:
         config = self._pools.get((cluster, model))
         state, reason = self._state(cluster, news, ready=len(workers))
         now = self._monotonic()
-        firsts = [ms for worker in workers if (ms := self._first_token_ms(worker, model, now)) is not None]
+        measured = self._first_tokens.of(cluster, model, now) or 0.0
+        firsts = [ms for worker in workers if (ms := max(worker.first_token_ms, measured))]
         away = not workers and not (self._pool.connected and self._news(cluster).online)
         told = news if news is not None and not workers and not away else ModelNews(state)
         return Standing(
@@ -154,11 +158,6 @@ class Clusters:
         if news.state in _STATES:
             return cast("State", news.state), news.reason
         return "offline", news.reason if news.state == "offline" else "its workers can't be used by this gateway"
-
-    def _first_token_ms(self, worker: PooledWorker, model: str, now: float) -> float | None:
-        """The slower of what its engine says and what this gateway saw of its cluster."""
-        said, seen = worker.first_token_ms, self._first_tokens.of(worker.cluster, model, now)
-        return max(said, seen or 0.0) or None
 
 
 def _room(config: PoolConfig | None, ready: int, news: ModelNews | None) -> int:
