@@ -25,7 +25,7 @@ from stream_worker.engine import Engine
 from stream_worker.engine_log import EngineLog, secrets_of
 
 _STOP_GRACE_S: Final = 5.0
-_GUARD: Final = 'read -r _; kill -9 -- "-$1" 2>/dev/null'
+_GUARD: Final = 'read -r _; kill -s KILL -- "-$1"'
 _PR_SET_PDEATHSIG: Final = 1
 # Loaded before any fork: the child may do nothing but the one call.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None

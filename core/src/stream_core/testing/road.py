@@ -175,13 +175,13 @@ def _brokers(folder: Path, count: int) -> list[Broker]:
     return nodes
 
 
-async def wait_hot(road: Road, *, workers: int = 1) -> None:
-    """Wait until the hpc tier answers with so many workers.
+async def wait_hot(road: Road, *, workers: int = 1, limit_s: float = _READY_S) -> None:
+    """Wait until the hpc tier answers with so many workers; a real engine needs a longer limit.
 
     Raises:
         RuntimeError: it does not within the limit.
     """
-    deadline = time.monotonic() + _READY_S
+    deadline = time.monotonic() + limit_s
     body = {"model": "hpc", "messages": [{"role": "user", "content": "hi"}]}
     async with aiohttp.ClientSession(headers={"authorization": f"Bearer {road.api_key}"}) as session:
         while True:
