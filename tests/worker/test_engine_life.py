@@ -93,6 +93,26 @@ async def test_the_engine_dies_and_is_started_again(parts):
             assert "engine: the engine ended with signal 9" in program.log()
 
 
+async def test_an_engine_that_says_that_its_core_has_died(parts):
+    """An error event that ends the stream properly is no end of the answer; the engine is ended and started again."""
+    with lane.worker(parts, engine=OWN_ENGINE) as program:
+        async with ear(parts) as heard, lane.channel(parts.nats_url) as gateway:
+            before = psutil.Process(program.process.pid).children()
+            target = await lane.announced(parts)
+            sick = await lane.ask(gateway, target, {"tokens": 50, "sick": 5})
+            got = b""
+            with pytest.raises(StreamBroken, match="the engine died in mid-answer"):
+                async for batch in sick:
+                    got += b"".join(batch)
+            assert (got.count(b"\n\n"), b"error" in got) == (5, False)
+            away = await heard.until(lambda status: status.note)
+            assert "is not ready any more, restart 1 of 2" in away.note
+            await heard.until(lambda status: status.engine_ready, after=len(heard.statuses))
+            assert b"[DONE]" in await answer(parts, gateway, {"tokens": 3})
+            _, alive = await asyncio.to_thread(psutil.wait_procs, before, timeout=10)
+            assert alive == []
+
+
 @pytest.mark.parametrize(
     ("engine", "reason"),
     [

@@ -7,7 +7,6 @@ from typing import Final
 import aiohttp
 
 from stream_core.errors import UpstreamUnavailable
-from stream_core.wire.job import EngineSpec
 from stream_worker.engine_load import Load, read_load
 from stream_worker.engine_log import EngineLog
 
@@ -26,59 +25,67 @@ class Engine:
 
     Attributes:
         url: base, without /v1.
+        ready_path: what answers 200 when it is ready.
         process: None when it was attached to.
         log: None when it was attached to.
     """
 
     def __init__(
-        self, url: str, api_key: str, process: asyncio.subprocess.Process | None = None, log: EngineLog | None = None
+        self,
+        url: str,
+        api_key: str,
+        ready_path: str,
+        process: asyncio.subprocess.Process | None = None,
+        log: EngineLog | None = None,
     ) -> None:
         self.url = url
+        self.ready_path = ready_path
         self.process = process
         self.log = log
         self.headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._tells_load = True
 
-    async def wait_ready(self, session: aiohttp.ClientSession, spec: EngineSpec) -> None:
+    async def wait_ready(self, session: aiohttp.ClientSession, limit_s: float) -> None:
         """Wait until it answers.
 
         Raises:
             UpstreamUnavailable: it ended, or did not answer within the limit; the message has its log's tail.
         """
         try:
-            async with asyncio.timeout(spec.start_timeout_s):
-                while not await self.answers(session, spec.ready_path):
+            async with asyncio.timeout(limit_s):
+                while not await self.answers(session):
                     if self.process is not None and self.process.returncode is not None:
                         raise UpstreamUnavailable(self.obituary())
                     await asyncio.sleep(_POLL_S)
         except TimeoutError as error:
-            limit = f"the engine was not ready within {spec.start_timeout_s:g} s"
+            limit = f"the engine was not ready within {limit_s:g} s"
             if self.log is None:
                 raise UpstreamUnavailable(f"{limit}: nothing answers at {self.url}") from error
             raise UpstreamUnavailable(f"{limit}; {_log_ends(self.log)}") from error
 
     def obituary(self) -> str:
         """How it ended, in words."""
-        if self.process is None or self.log is None:
-            return f"the engine at {self.url} answers no more"
-        code = self.process.returncode
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return f"the engine ended with {how}; {_log_ends(self.log)}"
+        code = self.process.returncode if self.process is not None else None
+        if code is None:
+            how = f"the engine at {self.url} is not ready any more"
+        else:
+            how = f"the engine ended with signal {-code}" if code < 0 else f"the engine ended with exit code {code}"
+        return how if self.log is None else f"{how}; {_log_ends(self.log)}"
 
-    async def answers(self, session: aiohttp.ClientSession, path: str) -> bool:
+    async def answers(self, session: aiohttp.ClientSession) -> bool:
         """Ask whether it is ready."""
         timeout = aiohttp.ClientTimeout(total=_PROBE_S)
         try:
-            async with session.get(self.url + path, headers=self.headers, timeout=timeout) as response:
+            async with session.get(self.url + self.ready_path, headers=self.headers, timeout=timeout) as response:
                 return response.status == _OK
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
-    async def is_gone(self, session: aiohttp.ClientSession, path: str) -> bool:
+    async def is_gone(self, session: aiohttp.ClientSession) -> bool:
         """Ask whether nobody is there, or it says itself that it is not ready; a slow one is there."""
         timeout = aiohttp.ClientTimeout(total=_PROBE_S)
         try:
-            async with session.get(self.url + path, headers=self.headers, timeout=timeout) as response:
+            async with session.get(self.url + self.ready_path, headers=self.headers, timeout=timeout) as response:
                 return response.status == _NOT_READY
         except aiohttp.ClientConnectorError:
             return True

@@ -20,7 +20,7 @@ from stream_worker.engine_process import run_engine
 
 _log = logging.getLogger(__name__)
 _GONE_AFTER: Final = 3
-"""Looks in a row at which an attached engine took no connection, or said that it is not ready."""
+"""Looks in a row at which an engine took no connection, or said that it is not ready."""
 
 
 class EngineLife:
@@ -58,7 +58,7 @@ class EngineLife:
         self._starting: Engine | None = None
         self._lived = False
         self._crashes: list[str] = []
-        """How each engine that had once been ready, or was to follow one, ended: in a few words."""
+        """How each engine ended that had been ready, or was to follow one."""
         self.engine: Engine | None = None
         self.load = Load()
 
@@ -71,7 +71,10 @@ class EngineLife:
         doing = log.last_line() if log is not None else f"waiting for an answer from {self._starting.url}"
         if not self._crashes:
             return doing
-        return f"{self._crashes[-1]}, restart {len(self._crashes)} of {self._restarts}: {doing or 'starting'}"
+        crash = self._crashes[-1].partition(";")[0]
+        if len(self._crashes) > self._restarts:
+            return crash
+        return f"{crash}, restart {len(self._crashes)} of {self._restarts}: {doing or 'starting'}"
 
     def let_end(self) -> None:
         """Start it no more when it ends: the worker drains."""
@@ -90,11 +93,11 @@ class EngineLife:
             except UpstreamUnavailable as error:
                 if not self._lived:
                     raise
-                self._crashes.append(error.message.partition(";")[0])
-                if len(self._crashes) > self._restarts:
-                    raise
-                counts = {"restart": len(self._crashes), "restarts": self._restarts}
-                _log.warning("the engine is started again: %s", error.message, extra=counts)
+                self._crashes.append(error.message)
+            if len(self._crashes) > self._restarts:
+                raise UpstreamUnavailable(self._crashes[-1])
+            counts = {"restart": len(self._crashes), "restarts": self._restarts}
+            _log.warning("the engine is started again: %s", self._crashes[-1], extra=counts)
 
     async def watch_load(self) -> NoReturn:
         """Look at its load again and again, until cancelled."""
@@ -102,28 +105,37 @@ class EngineLife:
             await asyncio.sleep(self._look_s)
             self.load = await self.engine.load(self._session) if self.engine is not None else Load()
 
-    async def _live(self) -> NoReturn:
-        """Start it once, and wait for its end."""
+    async def _live(self) -> None:
+        """Start it once, and wait for its end, which is noted before anybody hears that it is gone."""
         async with run_engine(self._spec, self._folder) as engine:
             self._starting = engine
-            await engine.wait_ready(self._session, self._spec)
+            await engine.wait_ready(self._session, self._spec.start_timeout_s)
             self._lived = True
             self._become(engine)
-            try:
-                await self._until_gone(engine)
-            finally:
-                self._become(None)
-            raise UpstreamUnavailable(engine.obituary())
+            await self._until_gone(engine)
+            self._crashes.append(engine.obituary())
+            self._become(None)
 
     def _become(self, engine: Engine | None) -> None:
         self.engine, self.load = engine, Load()
         self._changed()
 
+    async def _ended(self, engine: Engine) -> bool:
+        """Wait until the next look at it; true as soon as its process has ended."""
+        if engine.process is None:
+            await asyncio.sleep(self._look_s)
+            return False
+        try:
+            async with asyncio.timeout(self._look_s):
+                await engine.process.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def _until_gone(self, engine: Engine) -> None:
-        if engine.process is not None:
-            await engine.process.wait()
-            return
+        """Wait for its process's end; or until it says so, as a server does whose core has died, or nobody listens."""
         misses = 0
         while misses < _GONE_AFTER:
-            await asyncio.sleep(self._look_s)
-            misses = misses + 1 if await engine.is_gone(self._session, self._spec.ready_path) else 0
+            if await self._ended(engine):
+                return
+            misses = misses + 1 if await engine.is_gone(self._session) else 0

@@ -43,7 +43,7 @@ async def run_engine(spec: EngineSpec, folder: Path) -> AsyncIterator[Engine]:
         UpstreamUnavailable: it can't be started; the message says why.
     """
     if not spec.command:
-        yield Engine(spec.url, os.environ.get("STREAM_ENGINE_API_KEY", ""))
+        yield Engine(spec.url, os.environ.get("STREAM_ENGINE_API_KEY", ""), spec.ready_path)
         return
     if any("{api_key}" in part for part in spec.command):
         # Everybody on the node can read arguments.
@@ -60,7 +60,7 @@ async def run_engine(spec: EngineSpec, folder: Path) -> AsyncIterator[Engine]:
     process = await _start([_fill(part, places) for part in spec.command], environment, log_path)
     try:
         async with _guarded(process.pid):
-            yield Engine(url, key, process, log)
+            yield Engine(url, key, spec.ready_path, process, log)
     finally:
         await _stop(process)
 

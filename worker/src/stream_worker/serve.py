@@ -32,6 +32,7 @@ _PASSED_HEADERS: Final = frozenset({"traceparent", "tracestate", "x-request-id"}
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{1,1024}")
 _READ_BYTES: Final = 64 * 1024
 _TICK_S: Final = 1.0
+_ERROR_EVENT: Final = b'data: {"error"'
 _ACKNOWLEDGED_S: Final = 2.0
 """How long a drained worker stays for its gateways to acknowledge the last frames: they might ask for one again."""
 _OK: Final = 200
@@ -248,9 +249,18 @@ class Service:
                 if first:
                     first = False
                     self.first_tokens.add(time.monotonic() - asked)
+                wrong = next((place for place, event in enumerate(events) if event.startswith(_ERROR_EVENT)), None)
+                if wrong is not None and await self._engine_is_gone():
+                    await self._send_chunks(request, events[:wrong])
+                    self._fail(request, "engine_failed", "the engine died in mid-answer", retryable=True)
+                    return
                 await self._send_chunks(request, events)
         if splitter.rest().strip():
             self._fail(request, "engine_failed", "the engine's stream ended within an event", retryable=True)
+
+    async def _engine_is_gone(self) -> bool:
+        """Ask, after an error: when its core has died vLLM's server says so in the stream and ends it properly."""
+        return self.engine is None or self.session is None or await self.engine.is_gone(self.session)
 
     async def _send_chunks(self, request: Request, chunks: list[bytes]) -> None:
         window, waiting = self._windows[request.id], deque[Chunk](chunks)

@@ -15,6 +15,8 @@ Run it as `python -m stream_core.testing.engine`, or use `scripted_engine()`. A 
     events      a list of strings sent verbatim as the stream's data lines, instead of tokens
     body        a string sent verbatim as the whole (not streamed) body
     die         after this many chunks the whole engine ends, as a crash does, with a last line on stderr
+    sick        after this many chunks it says that its core has died: with an error event that ends the stream
+                properly, as vLLM does, and from now on with 503 at `/health`
     waiting     what `/metrics` tells from now on (default 0)
     cache_use   likewise
     continue    goes on from a last message of the assistant, and keeps to max_tokens: "vllm" when the request says
@@ -69,11 +71,12 @@ class ScriptedEngine:
         self.requests: list[dict[str, Any]] = []
         self._way: str | None = None
         self._load: dict[str, Any] = {}
+        self._sick = False
 
     def app(self) -> web.Application:
         """Build its HTTP surface."""
         app = web.Application(client_max_size=256 * 1024 * 1024)
-        app.router.add_get("/health", _ok)
+        app.router.add_get("/health", self._health)
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
@@ -83,6 +86,9 @@ class ScriptedEngine:
 
     async def _models(self, _request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return web.json_response({"status": "core died" if self._sick else "ok"}, status=503 if self._sick else 200)
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         running = sum(record["ended"] is None for record in self.requests)
@@ -107,6 +113,8 @@ class ScriptedEngine:
         self._way = script.get("continue", self._way)
         if self._way:
             _continue(body, script, self._way)
+        if "sick" in script:
+            self._sick = True
         for name, metric in (("waiting", "num_requests_waiting"), ("cache_use", "kv_cache_usage_perc")):
             if name in script:
                 self._load[metric] = script[name]
@@ -153,6 +161,12 @@ async def _stream(
         events = [f"data: {line}\n\n".encode() for line in script["events"]]
     else:
         events = _events(body, script)
+    if "sick" in script:
+        events = [
+            *events[: script["sick"]],
+            b'data: {"error": {"message": "the core has died"}}\n\n',
+            b"data: [DONE]\n\n",
+        ]
     cut = script.get("cut")
     if cut is not None:
         events = events[:cut]
@@ -172,10 +186,6 @@ async def _stream(
     if cut is not None and request.transport is not None:
         request.transport.close()
     return response
-
-
-async def _ok(_request: web.Request) -> web.Response:
-    return web.json_response({"status": "ok"})
 
 
 def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
