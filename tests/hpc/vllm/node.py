@@ -37,6 +37,7 @@ def pool(model: Path, cache: Path) -> dict[str, Any]:
     """
     command = [str(PYTHON), "-m", _SERVER, "--host", "127.0.0.1", "--port", "{port}"]
     command += ["--model", str(model), "--served-model-name", MODEL, "--max-model-len", str(CONTEXT)]
+    command += ["--disable-access-log-for-endpoints", "/health,/metrics"]
     command += ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
     return {
         "engine_url": "",
