@@ -60,7 +60,7 @@ format: .venv/installed  ## format and mend what can be mended
 lock:  ## resolve requirements.lock again
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 		--no-emit-index-url --no-emit-find-links $(foreach p,stream-core stream-engine stream-worker stream-cli stream-judge stream-summarizer stream-gateway stream-hpc-dispatch stream-relay,--no-emit-package $(p)) \
-		--all-extras $(addsuffix /pyproject.toml,$(PROGRAMS)) requirements-dev.in -o requirements.lock
+		--all-extras --excludes requirements-excluded.in $(addsuffix /pyproject.toml,$(PROGRAMS)) requirements-dev.in -o requirements.lock
 
 clean:
 	rm -rf .venv .cache

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,8 +80,15 @@ def parts(folder: Path, *, relay_nats_url: str | None = None) -> Iterator[Parts]
 
 
 @contextlib.contextmanager
-def worker(running: Parts, *, relay_url: str | None = None, **changes: object) -> Iterator[programs.Program]:
-    """A worker process of the parts' lease, attached to the scripted engine."""
+def worker(
+    running: Parts,
+    *,
+    relay_url: str | None = None,
+    env: Mapping[str, str] | None = None,
+    ready: bool = True,
+    **changes: object,
+) -> Iterator[programs.Program]:
+    """A worker process of the parts' lease, attached to the scripted engine; `ready`: waited for until it is."""
     job = {
         "lease": to_hex(running.lease.id),
         "bootstrap_secret": base64.b64encode(running.lease.secret).decode(),
@@ -92,8 +99,13 @@ def worker(running: Parts, *, relay_url: str | None = None, **changes: object) -
         "engine": {"url": running.engine_url},
         **changes,
     }
-    env = {"STREAM_WORKER__STATUS_INTERVAL_S": "0.2", "STREAM_WORKER__ANNOUNCE_INTERVAL_S": "0.2"}
-    with programs.start("stream_worker", env=env, stdin=json.dumps(job).encode()) as program:
+    often = {"STREAM_WORKER__STATUS_INTERVAL_S": "0.2", "STREAM_WORKER__ANNOUNCE_INTERVAL_S": "0.2"}
+    with programs.start(
+        "stream_worker",
+        env=often | dict(env or {}),
+        stdin=json.dumps(job).encode(),
+        ready_timeout_s=30.0 if ready else None,
+    ) as program:
         yield program
 
 

@@ -27,6 +27,27 @@ if [ ${#missing[@]} -gt 0 ]; then
   fi
 fi
 
+# Real vLLM, about 900 MB: hash-pinned but for torch, whose CPU build pip takes from where this machine offers it
+# (its `find-links` or `extra-index-url`; uv does not read those of pip).
+install_vllm() {
+  local lock=tests/hpc/vllm/requirements.lock place=.cache/hpc/vllm torch=torch==2.13.0+cpu
+  cmp -s "$lock" "$place/installed" && return
+  if [ "$(uname -sm)" != 'Linux x86_64' ] || ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
+    echo "vLLM is locked for Linux x86-64 and Python 3.11; the tests that need it will skip"
+    return
+  fi
+  rm -rf "$place"
+  .venv/bin/uv venv -q --seed "$place"
+  if "$place/bin/python" -m pip install -q --disable-pip-version-check --no-deps "$torch" &&
+    .venv/bin/uv pip install -q --python "$place/bin/python" --no-deps --require-hashes -r "$lock"; then
+    cp "$lock" "$place/installed"
+  else
+    rm -rf "$place"
+    echo "vLLM can't be installed: $torch or a package of $lock is not to be had; the tests that need it will skip"
+  fi
+}
+install_vllm
+
 for lock in tests/hpc/environments/*.lock; do
   [ -e "$lock" ] || continue
   place=.cache/hpc/$(basename "$lock" .lock)

@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0)]
@@ -50,7 +50,9 @@ class PoolConfig(Section):
     engine_url: str = ""
     """Attach to a running engine; else `engine_command` starts one."""
     engine_command: list[str] = []
+    """`{port}` stands for a free port of the node, `{api_key_file}` for a file with a key drawn for this engine."""
     engine_environment: dict[str, str] = {}
+    """The same here, and `{api_key}` for the key itself."""
     engine_ready_path: str = "/health"
     engine_start_timeout_s: Seconds = 600.0
     min_ready: Annotated[int, Field(ge=0)] = 1
@@ -80,6 +82,13 @@ class PoolConfig(Section):
     that names the tier waits in both cases."""
     cold_wait_s: Seconds = 300.0
     """How long a request waits for a worker."""
+
+    @field_validator("engine_command")
+    @classmethod
+    def _no_key_in_arguments(cls, command: list[str]) -> list[str]:
+        if any("{api_key}" in part for part in command):
+            raise ValueError("{api_key} may stand in engine_environment only: everybody on the node can read arguments")
+        return command
 
 
 class GlobusConfig(Section):

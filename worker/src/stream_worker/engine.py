@@ -1,29 +1,23 @@
-"""The engine beside the worker: attached to, or started and watched. It is spoken to over HTTP and nothing else."""
+"""The engine beside the worker, as it is spoken to: over HTTP and nothing else."""
 
 import asyncio
-import contextlib
-import ctypes
-import os
-import secrets
-import signal
 import socket
-import sys
-from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import Final
 
 import aiohttp
 
 from stream_core.errors import UpstreamUnavailable
-from stream_core.files import write_private
-from stream_core.wire.job import EngineSpec
+from stream_worker.engine_load import Load, read_load
+from stream_worker.engine_log import EngineLog
 
-_POLL_S = 0.05
-_STOP_GRACE_S = 5.0
-_LOG_TAIL = 2000
-_RECEIVE_BUFFER = 256 * 1024
-_PR_SET_PDEATHSIG = 1
-# Loaded before any fork: the child may do nothing but the one call.
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+_POLL_S: Final = 0.05
+_PROBE_S: Final = 5.0
+"""For one answer to "are you there": an engine that is loading may take a connection and say nothing."""
+_RECEIVE_BUFFER: Final = 256 * 1024
+_MAX_METRICS: Final = 4 * 1024 * 1024
+_OK: Final = 200
+_NOT_READY: Final = 503
+_NO_METRICS: Final = frozenset({401, 403, 404, 405, 501})
 
 
 class Engine:
@@ -31,81 +25,86 @@ class Engine:
 
     Attributes:
         url: base, without /v1.
+        ready_path: what answers 200 when it is ready.
         process: None when it was attached to.
+        log: None when it was attached to.
     """
 
-    def __init__(self, url: str, api_key: str, process: asyncio.subprocess.Process | None, log: Path | None) -> None:
+    def __init__(
+        self,
+        url: str,
+        api_key: str,
+        ready_path: str,
+        process: asyncio.subprocess.Process | None = None,
+        log: EngineLog | None = None,
+    ) -> None:
         self.url = url
+        self.ready_path = ready_path
         self.process = process
-        self._log = log
+        self.log = log
         self.headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        self._tells_load = True
 
-    def log_tail(self) -> str:
-        """The last lines that it wrote, for the reason of a failure."""
-        if self._log is None or not self._log.exists():
-            return ""
-        return self._log.read_bytes()[-_LOG_TAIL:].decode("utf-8", "replace").strip()
-
-    async def wait_ready(self, session: aiohttp.ClientSession, spec: EngineSpec) -> None:
+    async def wait_ready(self, session: aiohttp.ClientSession, limit_s: float) -> None:
         """Wait until it answers.
 
         Raises:
             UpstreamUnavailable: it ended, or did not answer within the limit; the message has its log's tail.
         """
         try:
-            async with asyncio.timeout(spec.start_timeout_s):
-                while not await self._answers(session, spec.ready_path):
+            async with asyncio.timeout(limit_s):
+                while not await self.answers(session):
                     if self.process is not None and self.process.returncode is not None:
                         raise UpstreamUnavailable(self.obituary())
                     await asyncio.sleep(_POLL_S)
         except TimeoutError as error:
-            message = f"engine at {self.url} not ready within {spec.start_timeout_s:g} s: {self.log_tail()}"
-            raise UpstreamUnavailable(message) from error
+            limit = f"the engine was not ready within {limit_s:g} s"
+            if self.log is None:
+                raise UpstreamUnavailable(f"{limit}: nothing answers at {self.url}") from error
+            raise UpstreamUnavailable(f"{limit}; {_log_ends(self.log)}") from error
 
     def obituary(self) -> str:
         """How it ended, in words."""
-        code = self.process.returncode if self.process else None
-        return f"engine ended with code {code}: {self.log_tail() or 'it wrote nothing'}"
+        code = self.process.returncode if self.process is not None else None
+        if code is None:
+            how = f"the engine at {self.url} is not ready any more"
+        else:
+            how = f"the engine ended with signal {-code}" if code < 0 else f"the engine ended with exit code {code}"
+        return how if self.log is None else f"{how}; {_log_ends(self.log)}"
 
-    async def _answers(self, session: aiohttp.ClientSession, path: str) -> bool:
+    async def answers(self, session: aiohttp.ClientSession) -> bool:
+        """Ask whether it is ready."""
+        timeout = aiohttp.ClientTimeout(total=_PROBE_S)
         try:
-            async with session.get(self.url + path, headers=self.headers) as response:
-                return response.status == 200  # noqa: PLR2004  (HTTP's own number)
-        except aiohttp.ClientError:
+            async with session.get(self.url + self.ready_path, headers=self.headers, timeout=timeout) as response:
+                return response.status == _OK
+        except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
+    async def is_gone(self, session: aiohttp.ClientSession) -> bool:
+        """Ask whether nobody is there, or it says itself that it is not ready; a slow one is there."""
+        timeout = aiohttp.ClientTimeout(total=_PROBE_S)
+        try:
+            async with session.get(self.url + self.ready_path, headers=self.headers, timeout=timeout) as response:
+                return response.status == _NOT_READY
+        except aiohttp.ClientConnectorError:
+            return True
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
 
-@contextlib.asynccontextmanager
-async def run_engine(spec: EngineSpec, folder: Path) -> AsyncIterator[Engine]:
-    """Start or attach to an engine until the block ends.
-
-    Args:
-        spec: from the job.
-        folder: private, for the key and the log.
-    """
-    if not spec.command:
-        yield Engine(spec.url, os.environ.get("STREAM_ENGINE_API_KEY", ""), None, None)
-        return
-    port, key = _free_port(), secrets.token_urlsafe(32)
-    key_file, log_path = folder / "engine.key", folder / "engine.log"
-    write_private(key_file, key.encode())
-    places = {"{port}": str(port), "{api_key_file}": str(key_file)}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("STREAM_WORKER__")}
-    environment |= {name: _fill(value, places) for name, value in spec.environment.items()}
-    with log_path.open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(_fill(part, places) for part in spec.command),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=environment,
-            start_new_session=True,
-            preexec_fn=_end_with_parent,
-        )
-    try:
-        yield Engine(_fill(spec.url, places), key, process, log_path)
-    finally:
-        await _stop(process)
+    async def load(self, session: aiohttp.ClientSession) -> Load:
+        """Ask how busy it is; an engine that does not tell, now or at all, has no load."""
+        if not self._tells_load:
+            return Load()
+        timeout = aiohttp.ClientTimeout(total=_PROBE_S)
+        try:
+            async with session.get(f"{self.url}/metrics", headers=self.headers, timeout=timeout) as response:
+                self._tells_load = response.status not in _NO_METRICS
+                if response.status != _OK:
+                    return Load()
+                return read_load((await _read_most(response)).decode("utf-8", "replace"))
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return Load()
 
 
 def engine_socket(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -119,34 +118,16 @@ def engine_socket(address: aiohttp.AddrInfoType) -> socket.socket:
     return made
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End the engine and whatever it started, which is its own session."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        async with asyncio.timeout(_STOP_GRACE_S):
-            await process.wait()
-    except TimeoutError:
-        pass
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+async def _read_most(response: aiohttp.ClientResponse) -> bytes:
+    """Read a body, but no more of it than metrics may have."""
+    read = bytearray()
+    async for piece in response.content.iter_any():
+        read += piece
+        if len(read) > _MAX_METRICS:
+            break
+    return bytes(read[:_MAX_METRICS])
 
 
-def _end_with_parent() -> None:
-    """In the child, before exec: a worker that is killed leaves no engine on the node."""
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _fill(text: str, places: dict[str, str]) -> str:
-    for name, value in places.items():
-        text = text.replace(name, value)
-    return text
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _log_ends(log: EngineLog) -> str:
+    tail = log.tail()
+    return f"its log ends:\n{tail}" if tail else "it wrote nothing"

@@ -1,6 +1,7 @@
 """One worker's life with its requests: frames from the uplink to the desk, answers of the engine to the uplink."""
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -20,6 +21,7 @@ from stream_core.wire.frames import Frame, FrameType, encode
 from stream_core.wire.sender import Chunk, SenderState
 from stream_worker.desk import Abort, Desk, Dropped, Request, Send, Start, Wake
 from stream_worker.engine import Engine
+from stream_worker.first_tokens import FirstTokens
 from stream_worker.settings import WorkerSettings
 from stream_worker.uplink import Uplink
 
@@ -30,6 +32,13 @@ _PASSED_HEADERS: Final = frozenset({"traceparent", "tracestate", "x-request-id"}
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{1,1024}")
 _READ_BYTES: Final = 64 * 1024
 _TICK_S: Final = 1.0
+_ERROR_EVENT: Final = b'data: {"error"'
+_ACKNOWLEDGED_S: Final = 2.0
+"""How long a drained worker stays for its gateways to acknowledge the last frames: they might ask for one again."""
+_OK: Final = 200
+_DRAINING: Final = payloads.Failure(
+    code="worker_draining", message="this worker takes no new requests", retryable=True, status=503
+)
 
 
 class Service:
@@ -38,10 +47,18 @@ class Service:
     Args:
         desk: the requests' state machine.
         settings: the worker's.
+        only_one: it takes a single request in its life.
+
+    Attributes:
+        served: requests begun.
+        spent: set when the single request has ended, however it did.
     """
 
-    def __init__(self, desk: Desk, settings: WorkerSettings) -> None:
+    def __init__(self, desk: Desk, settings: WorkerSettings, *, only_one: bool = False) -> None:
         self.desk = desk
+        self.served = 0
+        self.spent = asyncio.Event()
+        self.first_tokens = FirstTokens()
         self.faults = Once(_log)
         self.engine: Engine | None = None
         self.session: aiohttp.ClientSession | None = None
@@ -49,11 +66,19 @@ class Service:
         self.introduce: Callable[[], list[bytes]] = list
         self.hear_stop: Callable[[Frame], None] = lambda _: None
         self._settings = settings
+        self._only_one = only_one
+        self._closed = False
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._windows: dict[bytes, asyncio.Event] = {}
         self._spoke: dict[bytes, float] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+        self._acknowledged = asyncio.Event()
+
+    def admit(self, refusal: payloads.Failure | None) -> None:
+        """Take new requests, or refuse them with that; a worker that drains, or had its only one, takes none again."""
+        if not self._closed:
+            self.desk.refuse_new = refusal
 
     # The uplink's handler
 
@@ -74,10 +99,7 @@ class Service:
     def on_frame(self, frame: Frame) -> None:
         """Take one frame of a gateway, or hpc_dispatch's STOP."""
         if frame.type is FrameType.STOP:
-            try:
-                self.hear_stop(frame)
-            except SealError as error:
-                self.faults.note("bad_stop", error.message)
+            self._take_stop(frame)
             return
         for action in self.desk.receive(frame, time.time_ns() // 1_000_000):
             match action:
@@ -93,10 +115,18 @@ class Service:
                     self._stop(request)
                 case Dropped(kind, detail):
                     self.faults.note(kind, detail)
+        if not self.desk.requests:
+            self._acknowledged.set()
 
     def on_fault(self, kind: str, detail: str) -> None:
         """Count a message that breaks the protocol."""
         self.faults.note(kind, detail)
+
+    def _take_stop(self, frame: Frame) -> None:
+        try:
+            self.hear_stop(frame)
+        except SealError as error:
+            self.faults.note("bad_stop", error.message)
 
     # Requests
 
@@ -118,22 +148,35 @@ class Service:
                     self._send([request.sender.alive()])
 
     async def drain(self, grace_s: float) -> None:
-        """Refuse new requests and wait until the running ones are done, at most `grace_s`."""
-        self.desk.refuse_new = payloads.Failure(
-            code="worker_draining", message="this worker takes no new requests", retryable=True, status=503
-        )
+        """Refuse new requests and wait until the running ones are done and acknowledged, at most `grace_s`."""
+        self._close()
         try:
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
+                await self._wait_acknowledged()
         except TimeoutError:
-            _log.warning("requests still running after the drain", extra={"running": self.desk.running})
+            if self._tasks:
+                _log.warning("requests still running after the drain", extra={"running": self.desk.running})
             for request in list(self.desk.requests.values()):
                 self._fail(request, "worker_stopped", "the worker's time is over", retryable=True)
         for task in list(self._tasks.values()):
             task.cancel()
 
+    def _close(self) -> None:
+        self._closed, self.desk.refuse_new = True, _DRAINING
+
+    async def _wait_acknowledged(self) -> None:
+        self._acknowledged.clear()
+        if self.desk.requests:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ACKNOWLEDGED_S):
+                    await self._acknowledged.wait()
+
     def _start(self, request: Request) -> None:
         self._idle.clear()
+        self.served += 1
+        if self._only_one:
+            self._close()
         self._windows[request.id] = asyncio.Event()
         self._spoke[request.id] = time.monotonic()
         task = asyncio.get_running_loop().create_task(self._answer(request))
@@ -150,6 +193,8 @@ class Service:
             table.pop(request.id, None)
         if not self._tasks:
             self._idle.set()
+        if self._only_one:
+            self.spent.set()
 
     async def _answer(self, request: Request) -> None:
         """Bring one answer from the engine to the uplink; never raises."""
@@ -181,7 +226,7 @@ class Service:
             if name in _PASSED_HEADERS and _HEADER_VALUE.fullmatch(value)
         }
         headers |= {"content-type": "application/json", **self.engine.headers}
-        body = request.take_body()
+        body, asked = request.take_body(), time.monotonic()
         try:
             response = await self.session.post(self.engine.url + request.open.path, data=body, headers=headers)
         except aiohttp.ServerDisconnectedError:
@@ -191,19 +236,31 @@ class Service:
             content_type = response.headers.get("content-type", "application/octet-stream")
             self._send([request.sender.head(payloads.Head(status=response.status, content_type=content_type))])
             if response.content_type == "text/event-stream":
-                await self._forward_events(request, response)
+                await self._forward_events(request, response, asked)
             else:
                 async for piece in response.content.iter_chunked(_READ_BYTES):
                     await self._send_chunks(request, [piece])
 
-    async def _forward_events(self, request: Request, response: aiohttp.ClientResponse) -> None:
-        splitter = EventSplitter()
+    async def _forward_events(self, request: Request, response: aiohttp.ClientResponse, asked: float) -> None:
+        splitter, first = EventSplitter(), response.status == _OK
         # What lies in the buffer is taken at once and leaves as one frame: no timer, no waiting.
         while data := await response.content.readany():
             if events := splitter.feed(data):
+                if first:
+                    first = False
+                    self.first_tokens.add(time.monotonic() - asked)
+                wrong = next((place for place, event in enumerate(events) if event.startswith(_ERROR_EVENT)), None)
+                if wrong is not None and await self._engine_is_gone():
+                    await self._send_chunks(request, events[:wrong])
+                    self._fail(request, "engine_failed", "the engine died in mid-answer", retryable=True)
+                    return
                 await self._send_chunks(request, events)
         if splitter.rest().strip():
             self._fail(request, "engine_failed", "the engine's stream ended within an event", retryable=True)
+
+    async def _engine_is_gone(self) -> bool:
+        """Ask, after an error: when its core has died vLLM's server says so in the stream and ends it properly."""
+        return self.engine is None or self.session is None or await self.engine.is_gone(self.session)
 
     async def _send_chunks(self, request: Request, chunks: list[bytes]) -> None:
         window, waiting = self._windows[request.id], deque[Chunk](chunks)

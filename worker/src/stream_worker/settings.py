@@ -33,5 +33,7 @@ class WorkerSettings(ProgramSettings):
     reconnect_most_s: Seconds = 5.0
     orphan_s: Seconds = 600.0
     """Without any relay for this long the worker ends by itself: nobody can reach it, and its node is paid for."""
+    engine_restarts: Annotated[int, Field(ge=0)] = 2
+    """How often an engine that dies is started again within the lease; after that the worker ends and says why."""
     node_folder: Path | None = None
     """Where the engine's log and key are kept; None takes a private temporary folder."""

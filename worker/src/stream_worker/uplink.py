@@ -86,6 +86,7 @@ class Uplink:
         self._outbox: list[bytes] = []
         self._flush_scheduled = False
         self._socket: _Socket | None = None
+        self._welcome = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._resent_at = float("-inf")
         self._resend_timer: asyncio.TimerHandle | None = None
@@ -95,6 +96,10 @@ class Uplink:
     def connected(self) -> bool:
         """Whether a relay has welcomed us."""
         return self._socket is not None and not self._socket.gone.is_set()
+
+    async def wait_connected(self) -> None:
+        """Wait until a relay has welcomed us; at once when one has."""
+        await self._welcome.wait()
 
     def send(self, frames: list[bytes]) -> None:
         """Queue whole frames; all of this turn of the event loop leave together."""
@@ -159,6 +164,7 @@ class Uplink:
         """Speak through the new socket. The old relay, if it is still there, forwards what it has and is left."""
         self.flush()
         self._socket = fresh
+        self._welcome.set()
         self.connects += 1
         _log.info("connected to relay %s", self._way(url))
         # After a break nobody knows what arrived; a relay that said GOAWAY has lost nothing.
@@ -169,6 +175,7 @@ class Uplink:
     def _left(self, socket: "_Socket") -> None:
         if self._socket is socket:
             self._socket = None
+            self._welcome.clear()
             self._outbox.clear()
 
     async def _connect(self, url: str) -> "_Socket":

@@ -14,6 +14,11 @@ Run it as `python -m stream_core.testing.engine`, or use `scripted_engine()`. A 
     hang        sends headers, then nothing
     events      a list of strings sent verbatim as the stream's data lines, instead of tokens
     body        a string sent verbatim as the whole (not streamed) body
+    die         after this many chunks the whole engine ends, as a crash does, with a last line on stderr
+    sick        after this many chunks it says that its core has died: with an error event that ends the stream
+                properly, as vLLM does, and from now on with 503 at `/health`
+    waiting     what `/metrics` tells from now on (default 0)
+    cache_use   likewise
     continue    goes on from a last message of the assistant, and keeps to max_tokens: "vllm" when the request says
                 continue_final_message, with the new text only; "llama" always, and says the given text again, before
                 the first new chunk; "llama-apart" in chunks of three characters; "refuse" answers 400. Requests
@@ -21,12 +26,15 @@ Run it as `python -m stream_core.testing.engine`, or use `scripted_engine()`. A 
 
 `GET /requests` tells what came and how it ended: [{"id", "body", "ended": "complete" | "aborted" | null, "sent",
 "aborted_after_ms"}]; `GET /events?aborted=N` answers as soon as N requests were aborted. It follows the caller's
-reading: a client that stops reading stops the engine (`sent` stands still).
+reading: a client that stops reading stops the engine (`sent` stands still). `GET /metrics` speaks as vLLM does: what
+runs is counted, what waits and the cache's use are what the last script said.
 """
 
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -50,6 +58,7 @@ class ScriptedEngineSettings(BaseSettings):
 
     port: int = 0
     api_key_file: Path | None = None
+    api_key: str = ""
     ready_file: Path | None = None
 
 
@@ -61,11 +70,14 @@ class ScriptedEngine:
         self._changed = asyncio.Condition()
         self.requests: list[dict[str, Any]] = []
         self._way: str | None = None
+        self._load: dict[str, Any] = {}
+        self._sick = False
 
     def app(self) -> web.Application:
         """Build its HTTP surface."""
         app = web.Application(client_max_size=256 * 1024 * 1024)
-        app.router.add_get("/health", _ok)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/requests", self._seen)
@@ -74,6 +86,15 @@ class ScriptedEngine:
 
     async def _models(self, _request: web.Request) -> web.Response:
         return web.json_response({"object": "list", "data": [{"id": MODEL, "object": "model"}]})
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        return web.json_response({"status": "core died" if self._sick else "ok"}, status=503 if self._sick else 200)
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        running = sum(record["ended"] is None for record in self.requests)
+        values = {"num_requests_running": running, "num_requests_waiting": 0, "kv_cache_usage_perc": 0} | self._load
+        lines = [f'vllm:{name}{{engine="0",model_name="{MODEL}"}} {float(value)}' for name, value in values.items()]
+        return web.Response(text="\n".join(["# TYPE vllm:num_requests_running gauge", *lines, ""]))
 
     async def _seen(self, _request: web.Request) -> web.Response:
         return web.json_response(self.requests)
@@ -92,6 +113,11 @@ class ScriptedEngine:
         self._way = script.get("continue", self._way)
         if self._way:
             _continue(body, script, self._way)
+        if "sick" in script:
+            self._sick = True
+        for name, metric in (("waiting", "num_requests_waiting"), ("cache_use", "kv_cache_usage_perc")):
+            if name in script:
+                self._load[metric] = script[name]
         record = {"id": len(self.requests), "body": body, "ended": None, "sent": 0}
         self.requests.append(record)
         started = time.monotonic()
@@ -135,6 +161,12 @@ async def _stream(
         events = [f"data: {line}\n\n".encode() for line in script["events"]]
     else:
         events = _events(body, script)
+    if "sick" in script:
+        events = [
+            *events[: script["sick"]],
+            b'data: {"error": {"message": "the core has died"}}\n\n',
+            b"data: [DONE]\n\n",
+        ]
     cut = script.get("cut")
     if cut is not None:
         events = events[:cut]
@@ -143,6 +175,10 @@ async def _stream(
     for start in range(0, len(events), step):
         await response.write(b"".join(events[start : start + step]))
         record["sent"] = start + step
+        if start + step >= script.get("die", float("inf")):
+            sys.stderr.write("scripted: out of memory\n")
+            sys.stderr.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
         if interval:
             await asyncio.sleep(interval)
         elif start % (64 * step) == 0:
@@ -150,10 +186,6 @@ async def _stream(
     if cut is not None and request.transport is not None:
         request.transport.close()
     return response
-
-
-async def _ok(_request: web.Request) -> web.Response:
-    return web.json_response({"status": "ok"})
 
 
 def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
@@ -240,7 +272,7 @@ def scripted_engine(*, api_key_file: Path | None = None, port: int = 0) -> Itera
 
 async def _serve(stop: asyncio.Event) -> None:
     settings = ScriptedEngineSettings()
-    key = settings.api_key_file.read_text().strip() if settings.api_key_file else None
+    key = settings.api_key_file.read_text().strip() if settings.api_key_file else settings.api_key or None
     runner = web.AppRunner(ScriptedEngine(key).app(), handler_cancellation=True, shutdown_timeout=0.5)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", settings.port)

@@ -198,7 +198,7 @@ def _brokers(folder: Path, count: int, limits: str) -> list[Broker]:
 
 
 async def wait_hot(road: Road, *, workers: int = 1, within_s: float = _READY_S) -> None:
-    """Wait until the hpc tier answers with so many workers.
+    """Wait until the hpc tier answers with so many workers; a real engine needs a longer limit.
 
     Raises:
         RuntimeError: it does not within the limit.
@@ -206,7 +206,7 @@ async def wait_hot(road: Road, *, workers: int = 1, within_s: float = _READY_S) 
     """
     deadline = time.monotonic() + within_s
     body = {"model": "hpc", "messages": [{"role": "user", "content": "hi"}]}
-    headers, limit = {"authorization": f"Bearer {road.api_key}"}, aiohttp.ClientTimeout(total=2 * _READY_S)
+    headers, limit = {"authorization": f"Bearer {road.api_key}"}, aiohttp.ClientTimeout(total=2 * within_s)
     async with aiohttp.ClientSession(headers=headers, timeout=limit) as session:
         while True:
             async with session.post(f"{road.gateway_url}/v1/chat/completions", json=body) as response:

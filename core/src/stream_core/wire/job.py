@@ -12,7 +12,8 @@ class EngineSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """How the worker gets its engine: it attaches to `url`, or starts `command` and waits until it answers.
 
     In `command` and `environment`, `{port}` is replaced by a free port of the node and `{api_key_file}` by a file
-    that holds a key drawn for this engine alone. `url` may hold `{port}` when there is a command.
+    that holds a key drawn for this engine alone; in `environment` only, which no other user can read, `{api_key}` is
+    that key itself. `url` may hold `{port}` when there is a command.
     """
 
     url: str = "http://127.0.0.1:{port}"
