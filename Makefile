@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan chaos clean
+.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan sim-campus chaos clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -74,3 +74,6 @@ chaos: .venv/installed  ## kill every part while streams run, RUNS times; last l
 
 bench-wan: .venv/installed  ## the sealed road across 80 ms, beside loopback; needs root; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/wan.py
+
+sim-campus: .venv/installed  ## 28 days of a campus through the planner, beside simpler policies; last line JSON
+	@PYTHONPATH=bench $(BIN)/python -m campus
