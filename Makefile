@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch chaos clean
+.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch sim-campus chaos clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -78,3 +78,6 @@ bench-wan: .venv/installed  ## the sealed road across 80 ms, beside loopback; ne
 bench-dispatch: .venv/installed  ## a hot pilot, a job for each request and batch mode on one Slurm; last line JSON
 	@mkdir -p .cache && tests/hpc/install.sh
 	PYTHONPATH=tests $(BIN)/python -P bench/dispatch.py
+
+sim-campus: .venv/installed  ## 28 days of a campus through the planner, beside simpler policies; last line JSON
+	@PYTHONPATH=bench $(BIN)/python -m campus
