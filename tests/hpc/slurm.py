@@ -61,9 +61,9 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SlurmdParameters=config_overrides
 KillWait=5
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory_mb} State=UNKNOWN
-PartitionName={partition} Nodes={host} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
-PartitionName={closed} Nodes={host} MaxTime=INFINITE State=DOWN
+NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory_mb} State=UNKNOWN
+PartitionName={partition} Nodes={node} Default=YES MaxTime=INFINITE State=UP OverSubscribe=NO
+PartitionName={closed} Nodes={node} MaxTime=INFINITE State=DOWN
 """
 
 
@@ -163,9 +163,22 @@ class Slurm:
             self.wait_empty()
         for daemon in reversed(self.daemons):
             _end(daemon)
-        for process in self.processes():
+        # The batch system's own shepherds last: one whose slurmd is gone waits for it for ever.
+        for process in [*self.processes(), *self._shepherds()]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+
+    def _shepherds(self) -> list[psutil.Process]:
+        """Each slurmstepd of this cluster that still runs."""
+        found = []
+        for process in psutil.process_iter(["name"]):
+            with contextlib.suppress(psutil.Error):
+                if (
+                    process.info["name"] == "slurmstepd"
+                    and process.environ().get("SLURM_CONF") == self.env["SLURM_CONF"]
+                ):
+                    found.append(process)
+        return found
 
     def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -201,11 +214,14 @@ def run_slurm() -> Iterator[Slurm]:
     for name in ("state", "spool"):
         (folder / name).mkdir()
     tracking = "cgroup" if _cgroup_v1() else "linuxproc"
+    node_port = free_port()
+    node = f"{_host()}-{node_port}"  # its cgroups are named after it: two clusters of one machine must not share them
     values = {
         "host": _host(),
         "folder": folder,
         "controller_port": free_port(),
-        "node_port": free_port(),
+        "node": node,
+        "node_port": node_port,
         "tracking": tracking,
         "cores": CORES,
         "memory_mb": psutil.virtual_memory().total // 2**20 // 2,
@@ -220,7 +236,7 @@ def run_slurm() -> Iterator[Slurm]:
         yield slurm
     finally:
         slurm.stop()
-        _remove_cgroups(_FREEZER / f"slurm_{_host()}")
+        _remove_cgroups(_FREEZER / f"slurm_{node}")
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -145,6 +145,8 @@ class ParslCluster:
         except Rejected as error:
             folder.remove()
             raise SubmitFailed(error.message) from error
+        except FileExistsError as error:
+            raise SubmitFailed(f"{folder.path}: there is a job of this lease") from error
         except OSError as error:
             folder.remove()
             raise SubmitFailed(f"{folder.path}: {error.strerror}") from error
@@ -251,8 +253,8 @@ class ParslCluster:
             for job in jobs:
                 if not job.over.is_set():
                     await self._see(job, told)
-            hurry = any(job.stopping and job.id and not job.over.is_set() for job in self._jobs.values())
             self._wake.clear()
+            hurry = any(job.stopping and job.id and not job.over.is_set() for job in self._jobs.values())
             await _within(min(_STOPPING_POLL_S, self._poll_s) if hurry else self._poll_s, self._wake)
 
     async def _list(self, jobs: list[_Job], *, at_most_s: float = 0.0) -> list[Sighting] | None:
