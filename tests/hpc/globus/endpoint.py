@@ -20,7 +20,7 @@ TEMPLATE = ROOT / "deploy/hpc/globus"
 BIN = ROOT / ".cache/hpc/endpoint/bin"
 """Where tests/hpc/install.sh puts the agent."""
 _NAME = "site"
-_READY_S = 60.0
+_READY_S = 120.0
 _POLL_S = 0.05
 
 
