@@ -15,7 +15,7 @@ from stream_core.testing.broker import free_port
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Debian's, without its wrapper: that one insists on a user and on /var."""
 EPMD = Path("/usr/bin/epmd")
-_READY_S = 60.0
+_READY_S = 180.0
 _POLL_S = 0.05
 
 

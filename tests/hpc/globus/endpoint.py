@@ -20,7 +20,7 @@ TEMPLATE = ROOT / "deploy/hpc/globus"
 BIN = ROOT / ".cache/hpc/endpoint/bin"
 """Where tests/hpc/install.sh puts the agent."""
 _NAME = "site"
-_READY_S = 60.0
+_READY_S = 120.0
 _POLL_S = 0.05
 
 
@@ -82,6 +82,8 @@ class Endpoint:
         Raises:
             RuntimeError: it did not; the message holds its log.
         """
+        # Of one that was killed: for some time the agent takes it for alive, and tells its operator to remove this.
+        (self.folder / _NAME / "daemon.pid").unlink(missing_ok=True)
         log_path, began = self.folder / "log", time.time()
         with log_path.open("ab") as log:
             self.process = subprocess.Popen(

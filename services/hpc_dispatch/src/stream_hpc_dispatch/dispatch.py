@@ -33,6 +33,8 @@ _HEALTH_S: Final = 15.0
 """Between two looks at a cluster."""
 _LEAVE_S: Final = 25.0
 """At the end, how long jobs have to end: some clusters tell it late, or never. The next run looks after the rest."""
+_SILENT_S: Final = 30.0
+"""A worker that was told to stop, and has said nothing for so long, has ended, whatever its cluster tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,11 @@ class _Running:
     cluster: Cluster
     handle: JobHandle | None = None
     stop_asked: bool = False
+    stop_asked_at: float = 0.0
+    heard_at: float = 0.0
+    """When its worker last spoke; 0: never."""
+    silent: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when its worker counts as ended by its silence."""
     kept: tuple[object, ...] = ()
     """What was last written down of it."""
     kept_at: float = 0.0
@@ -114,6 +121,9 @@ class Dispatch:
         self._jobs: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._deaf_at = 0.0
+        self._ghosts: dict[int, float] = {}
+        """When the leases end of workers that ended by silence: one that speaks again is told to stop."""
         self.feed = PoolFeed(self.snapshot, revision=int(clock() * 1000), interval_s=publish_interval_s)
         """The pool for the gateways. Its revisions start at the time, so they grow across restarts, too."""
 
@@ -186,6 +196,10 @@ class Dispatch:
             return  # the leases of an earlier run are not known yet; their workers say it all again
         for heard in self._leases.hear(subject, message):
             now = self._clock()
+            if heard.pilot in self._ghosts:
+                self._tell_to_stop(heard.pilot)
+                continue
+            self._running[heard.pilot].heard_at = now
             match heard:
                 case AnnouncementHeard(pilot, restarted):
                     self._apply(plan.Announced(now, pilot, restarted))
@@ -210,8 +224,20 @@ class Dispatch:
 
     async def _tick(self, tick_s: float, listening: Callable[[], bool]) -> None:
         while True:
+            self._judge_silence(self._clock(), listening=listening())
             self._apply(plan.Tick(self._clock(), listening()))
             await asyncio.sleep(tick_s)
+
+    def _judge_silence(self, now: float, *, listening: bool) -> None:
+        if not listening:
+            self._deaf_at = now
+        for running in self._running.values():
+            since = max(running.heard_at, running.stop_asked_at, self._deaf_at)
+            if running.stop_asked and running.heard_at and now - since >= _SILENT_S:
+                running.silent.set()
+        for pilot in [pilot for pilot, expires in self._ghosts.items() if expires < now]:
+            del self._ghosts[pilot]
+            self._leases.revoke(pilot)
 
     async def _watch_cluster(self, name: str, cluster: Cluster) -> None:
         while True:
@@ -332,7 +358,7 @@ class Dispatch:
         _log.warning("stopping a worker of an earlier run: %s", reason, extra={"lease": to_hex(record.lease)})
         cluster = self._clusters[record.cluster]
         await cluster.stop(handle)
-        if await self._until_ended(cluster, handle) is not None:
+        if await _first(cluster.observe(handle), self._leaving) is not None:
             self._vault.forget(record.lease)
 
     def _start(self, action: plan.StartJob) -> None:
@@ -375,26 +401,24 @@ class Dispatch:
             raise RuntimeError("a job without handle")
         looking = asyncio.create_task(self._look(pilot, lease, running))
         try:
-            ended = await self._until_ended(running.cluster, running.handle)
+            ended = await _first(running.cluster.observe(running.handle), self._leaving, running.silent)
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
-        if ended is None:
-            _log.warning("left to the next run: its cluster told no end of it", extra=_facts(running.key, lease))
-        else:
+        if ended is not None:
             self._ended(pilot, lease, running, ended)
+        elif running.silent.is_set():
+            self._presume_ended(pilot, lease, running)
+        else:
+            _log.warning("left to the next run: its cluster told no end of it", extra=_facts(running.key, lease))
 
-    async def _until_ended(self, cluster: Cluster, handle: JobHandle) -> Ended | None:
-        """Wait for a job's end; None when this program ends first."""
-        observing = asyncio.create_task(cluster.observe(handle))
-        leaving = asyncio.create_task(self._leaving.wait())
-        try:
-            await asyncio.wait({observing, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            return observing.result() if observing.done() else None
-        finally:
-            observing.cancel()
-            leaving.cancel()
-            await asyncio.gather(observing, leaving, return_exceptions=True)
+    def _presume_ended(self, pilot: int, lease: Lease, running: _Running) -> None:
+        """Free a silent worker's place; lease and record stay, so that this run or the next one can still stop it."""
+        words = "its worker is silent, and its cluster told no end of it"
+        _log.warning("a worker's job counts as ended: %s", words, extra=_facts(running.key, lease))
+        self._apply(plan.JobEnded(self._clock(), pilot, None, "", started=True, reason=words))
+        del self._running[pilot]
+        self._ghosts[pilot] = running.expires
 
     def _ended(self, pilot: int, lease: Lease, running: _Running, ended: Ended, *, started: bool = True) -> None:
         _log.info("a worker's job ended", extra={**_facts(running.key, lease), "exit_code": ended.exit_code})
@@ -406,7 +430,8 @@ class Dispatch:
 
     def _stop(self, pilot: int) -> None:
         running = self._running[pilot]
-        running.stop_asked = True
+        if not running.stop_asked:
+            running.stop_asked, running.stop_asked_at = True, self._clock()
         self._tell_to_stop(pilot)
         if running.handle is not None:
             self._spawn(running.cluster.stop(running.handle))
@@ -432,6 +457,19 @@ class Dispatch:
         if self._jobs is None:
             raise RuntimeError("an action before `run`")
         self._jobs.create_task(work)
+
+
+async def _first(observing: Coroutine[Any, Any, Ended], *others: asyncio.Event) -> Ended | None:
+    """Wait for a job's end; None when one of the events comes first."""
+    job = asyncio.ensure_future(observing)
+    waiting = [asyncio.ensure_future(event.wait()) for event in others]
+    try:
+        await asyncio.wait({job, *waiting}, return_when=asyncio.FIRST_COMPLETED)
+        return job.result() if job.done() else None
+    finally:
+        for task in (job, *waiting):
+            task.cancel()
+        await asyncio.gather(job, *waiting, return_exceptions=True)
 
 
 def _facts(key: PoolKey, lease: Lease) -> dict[str, object]:

@@ -149,16 +149,17 @@ class GlobusCluster:
     async def observe(self, handle: JobHandle) -> Ended:
         """Wait for a task's end; see `Cluster`."""
         job = self._jobs[handle]
-        while job.ended is None:
-            left = job.expires + _MARGIN_S - self._clock()
-            if left <= 0:
-                said = job.doubt or f"the service says {job.state.status or 'nothing'!r}"
-                job.ended = Ended(None, "", f"its lease is over, and Globus Compute told no end of it; {said}")
-                break
-            await self._refresh()
-            if job.ended is None:
-                await asyncio.sleep(min(_POLL_S, left))
-        self._jobs.pop(handle, None)
+        try:
+            while job.ended is None:
+                left = job.expires + _MARGIN_S - self._clock()
+                if left <= 0:
+                    said = job.doubt or f"the service says {job.state.status or 'nothing'!r}"
+                    return Ended(None, "", f"its lease is over, and Globus Compute told no end of it; {said}")
+                await self._refresh()
+                if job.ended is None:
+                    await asyncio.sleep(min(_POLL_S, left))
+        finally:
+            self._jobs.pop(handle, None)  # nobody asks about it any more
         return job.ended
 
     async def stop(self, handle: JobHandle) -> None:
