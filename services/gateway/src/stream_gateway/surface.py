@@ -55,8 +55,13 @@ def build_surface(keyring: Keyring, registry: Registry, batches: Batches) -> ASG
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = described()
+            # A wrong field is 400 here, as in OpenAI's API, whatever the framework would say.
+            for operation in [operation for path in document["paths"].values() for operation in path.values()]:
+                operation["responses"].pop("422", None)
             document["paths"] |= {chat.PATH: chat.openapi_path(), **health.openapi_paths()}
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
             schemas |= {**chat.openapi_schemas(), "Error": Error.model_json_schema(ref_template=_SCHEMAS)}
             schemas |= schemas["Error"].pop("$defs", {})
             app.openapi_schema = document

@@ -1,7 +1,6 @@
 """An owner's batches: created, shown, listed, cancelled. Running them is the runner's work."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
 from msgspec.structs import replace
@@ -11,7 +10,7 @@ from stream_core.ids import new_id, to_hex
 from stream_gateway.batches import limits
 from stream_gateway.batches.faults import Conflict, StoreAway
 from stream_gateway.batches.files import Files
-from stream_gateway.batches.records import BatchRecord
+from stream_gateway.batches.records import BatchRecord, Wish
 from stream_gateway.batches.results import Counts
 from stream_gateway.batches.shelf import Found
 from stream_gateway.batches.states import CLOSED, advance
@@ -21,16 +20,6 @@ _TRIES: Final = 10
 
 Strictest = Callable[[str, str], str]
 """Of two privacy classes, the more confidential one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a client asks for."""
-
-    input_file: str
-    endpoint: str
-    window: str
-    metadata: Mapping[str, str]
 
 
 class Desk:

@@ -61,6 +61,15 @@ class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     held_until: float = 0.0
 
 
+class Wish(msgspec.Struct, frozen=True):
+    """What a client asks for."""
+
+    input_file: str
+    endpoint: str
+    window: str
+    metadata: dict[str, str]
+
+
 class LineWork(msgspec.Struct, frozen=True, array_like=True):
     """Where a line of a batch is found: what the work queue carries."""
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Header
 from fastapi.security import HTTPBearer
 
 from stream_gateway.auth import Principal
-from stream_gateway.batches.desk import Wish
+from stream_gateway.batches.records import Wish
 from stream_gateway.batches.service import Batches
 from stream_gateway.routes.callers import Callers, Limit, page
 from stream_gateway.routes.models import Error
