@@ -5,7 +5,7 @@ import contextlib
 
 import psutil
 import pytest
-from hpc.slurm import Slurm
+from hpc.slurm import CLOSED, Slurm
 from hpc_dispatch.traffic import Client, answer, clients, logged, undisturbed, until
 
 from stream_core.grpc_client import open_channel
@@ -109,6 +109,21 @@ async def test_rejected_by_slurm(run, slurm):
         assert "invalid partition specified: nowhere" in state.reason
         assert slurm.jobs() == {}
         assert list((road.folder / "dispatch" / "jobs" / "road").iterdir()) == []
+
+
+async def test_a_job_that_is_never_started(run, slurm):
+    """It is starting, with the words of the queue, and is taken back when the pool's limit is reached."""
+    with run(pool={"pending_limit_s": 20}, partition=CLOSED) as road:
+        async with asyncio.timeout(60):
+            while "PartitionDown" not in (state := await state_of(road)).reason:  # noqa: ASYNC110  (see below)
+                await asyncio.sleep(0.1)  # each look is a call
+        assert (state.state, state.queue_position) == ("starting", 1)
+        assert list(slurm.jobs().values()) == ["PENDING"]
+        dispatch = road.services["hpc_dispatch"]
+        await until(lambda: logged(dispatch, "job ended"))
+        (ended, *_) = logged(dispatch, "job ended")
+        assert ended["reason"] == "cancelled"
+        await until(lambda: logged(dispatch, "a worker failed"))
 
 
 async def test_renewal_under_sixteen_streams(run, slurm):
