@@ -89,6 +89,18 @@ def test_queue_and_estimate(state, position, ready_ms, words):
     assert told.starting == sum(one.phase is Phase.STARTING for one in state.pilots)
 
 
+def test_a_failed_pool_tells_when_its_next_try_may_be_ready():
+    """Requests may wait through a failed start's pause; not where no try follows soon, or none may be made."""
+    failed = pool(failures=1, retry_at=2000.0, **WAITS)
+    assert model_state(State((failed,)), failed).ready_unix_ms == 2_095_000
+    spec = ClusterSpec("here")
+    away = State((failed,), clusters=(ClusterState(spec, online=False, reason="away"),))
+    given_up = replace(failed, failures=failed.spec.max_failures)
+    assert model_state(away, failed).ready_unix_ms == 0
+    assert model_state(State((given_up,)), given_up).ready_unix_ms == 0
+    assert model_state(State((failed,), stopping=True), failed).ready_unix_ms == 0
+
+
 def test_what_limits_a_cluster_is_told():
     """Each cluster with its priority, whether it is online, and the budget that stops a pool of it."""
     spec = ClusterSpec("here", priority=3)

@@ -7,7 +7,7 @@ from stream_core.envelope.keys import open_secret_of
 from stream_core.rpc import common_pb2, hpc_dispatch_pb2
 from stream_core.wire.payloads import ModelOffer
 from stream_hpc_dispatch import failures, reasons
-from stream_hpc_dispatch.clocks import ready_estimate
+from stream_hpc_dispatch.clocks import ready_estimate, usual_start_s
 from stream_hpc_dispatch.leases import Lease
 from stream_hpc_dispatch.states import ClusterState, Phase, Pilot, PoolState, State
 
@@ -49,7 +49,7 @@ def model_state(state: State, pool: PoolState) -> hpc_dispatch_pb2.ModelState:
     word, reason = _availability(state, pool)
     starting = [pilot for pilot in pool.pilots if pilot.phase is Phase.STARTING and not pilot.stopping]
     positions = [pilot.position for pilot in starting if pilot.position is not None]
-    ready_at = ready_estimate(pool) if word == "starting" else None
+    ready_at = ready_estimate(pool) if word == "starting" else _next_try(state, pool)
     key = pool.spec.key
     return hpc_dispatch_pb2.ModelState(
         id=key.model,
@@ -61,6 +61,14 @@ def model_state(state: State, pool: PoolState) -> hpc_dispatch_pb2.ModelState:
         ready=_ready(pool),
         starting=len(starting),
     )
+
+
+def _next_try(state: State, pool: PoolState) -> float | None:
+    """When a worker will probably be ready after a failed start, so that requests may wait for it; None: not soon."""
+    gives_up = pool.failures >= pool.spec.max_failures or bool(pool.blocked)
+    if not pool.failures or gives_up or state.stopping or not state.cluster(pool.spec.key.cluster).online:
+        return None
+    return pool.retry_at + usual_start_s(pool)
 
 
 def _ready(pool: PoolState) -> int:
