@@ -17,7 +17,7 @@ from stream_core.files import write_private
 from stream_core.testing.broker import Broker
 
 ENDED = {"completed", "failed", "expired", "cancelled"}
-PATIENCE_S = 60
+PATIENCE_S = 120
 
 
 @dataclass
@@ -95,13 +95,17 @@ async def start(client: openai.AsyncOpenAI, file_id: str, window: str = "24h", *
 async def reach(
     client: openai.AsyncOpenAI, id_: str, reached: Callable[[Batch], bool] = lambda batch: batch.status in ENDED
 ) -> Batch:
-    """Ask for a batch until it is so."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            batch = await client.batches.retrieve(id_)
-            if reached(batch):
-                return batch
-            await asyncio.sleep(0.05)
+    """Ask for a batch until it is so; fails with what it was last."""
+    batch = None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                batch = await client.batches.retrieve(id_)
+                if reached(batch):
+                    return batch
+                await asyncio.sleep(0.05)
+    except TimeoutError as error:
+        raise AssertionError(f"not reached within {PATIENCE_S} s: {batch}") from error
 
 
 async def eventually(reached: Callable[[], bool]) -> None:
