@@ -80,4 +80,4 @@ bench-dispatch: .venv/installed  ## a hot pilot, a job for each request and batc
 	PYTHONPATH=tests $(BIN)/python -P bench/dispatch.py
 
 sim-campus: .venv/installed  ## 28 days of a campus through the planner, beside simpler policies; last line JSON
-	@PYTHONPATH=bench $(BIN)/python -m campus
+	@PYTHONPATH=bench/simulation $(BIN)/python -m campus

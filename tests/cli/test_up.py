@@ -189,7 +189,7 @@ def test_the_whole_road(tmp_path, stream_process, stream_up, gone):
         assert answer.strip()
         assert "demo model: answers are not to be believed" in who
     pids = family(console)
-    assert len(pids) == 9  # broker, engine, five services, the worker and its engine
+    assert len(pids) == 10  # broker, engine, five services, the worker, its engine and that one's guard
     arguments = [" ".join(psutil.Process(pid).cmdline()) for pid in pids]
     secrets = [path.read_text().strip() for path in (home.root / "secrets").iterdir()]
     assert not [secret for secret in secrets for line in arguments if secret in line]

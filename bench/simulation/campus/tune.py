@@ -1,4 +1,4 @@
-"""`python -m campus.tune` (from bench/): the planner's defaults beside other values, on seeds never reported."""
+"""`python -m campus.tune` (from bench/simulation/): the planner's defaults beside other values, on seeds never reported."""
 
 import dataclasses
 import statistics
