@@ -22,7 +22,8 @@ pytestmark = [pytest.mark.process, pytest.mark.skipif(bool(node.why_not()), reas
 LIMIT_S = 600.0
 """Of a start, and so of everything that may wait for one: 20 s on two idle cores, minutes on busy ones."""
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hello there"}], "temperature": 0, "max_tokens": 120}
-LONG: dict[str, Any] = ASK | {"max_tokens": 900}
+LONG: dict[str, Any] = ASK | {"max_tokens": 6000}
+"""So long that whatever is done after its first words comes before its end."""
 WEATHER = {
     "type": "object",
     "properties": {"city": {"enum": ["Oslo", "Bern"]}, "warm": {"type": "boolean"}},
@@ -226,7 +227,7 @@ async def test_many_at_once_are_one_batch(road, session, tier):
 
 
 async def test_a_client_that_leaves_stops_vllm(road, session, tier):
-    """By vLLM's own metrics nothing runs any more, and of 900 tokens most were never made."""
+    """By vLLM's own metrics nothing runs any more, and of 6,000 tokens most were never made."""
 
     async def told() -> tuple[float, float, float]:
         metrics = "".join([await each.metrics(session) for each in node.engines(road)])
@@ -248,7 +249,7 @@ async def test_a_client_that_leaves_stops_vllm(road, session, tier):
     await until(stopped)
     made, complete, _ = await told()
     assert complete == complete_before
-    assert made - made_before < 800
+    assert made - made_before < 3000
 
 
 async def cut(road, session, tier, kill):

@@ -13,7 +13,7 @@ from stream_core.testing.road import Road
 ENVIRONMENT = Path(__file__).parents[3] / ".cache/hpc/vllm"
 PYTHON = ENVIRONMENT / "bin/python"
 MODEL = "tiny"
-CONTEXT = 1024
+CONTEXT = 8192
 _SERVER = "vllm.entrypoints.openai.api_server"
 
 

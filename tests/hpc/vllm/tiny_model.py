@@ -25,7 +25,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 BEGIN, END = "<|begin|>", "<|end|>"
 ROLES: Final = tuple(f"<|{role}|>" for role in ("system", "user", "assistant", "tool"))
 WIDTH, HIDDEN, LAYERS, HEADS = 64, 160, 2, 2
-CONTEXT: Final = 1024
+CONTEXT: Final = 8192
 SEED: Final = 4
 ALIKE: Final = 1.0
 """The component that is the same everywhere, beside others of about 1."""
