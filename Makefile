@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan chaos clean
+.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-judge bench-judge-rpc train-judge chaos clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -74,3 +74,14 @@ chaos: .venv/installed  ## kill every part while streams run, RUNS times; last l
 
 bench-wan: .venv/installed  ## the sealed road across 80 ms, beside loopback; needs root; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/wan.py
+
+DATA ?= ../shared/data/routing
+train-judge: .venv/installed  ## fit the judge's weights to the outcome data in DATA; same data, same bytes
+	OMP_NUM_THREADS=1 PYTHONPATH=services/judge $(BIN)/python -m judge_training $(DATA)
+
+TRAIN ?= ../shared/data/routing
+bench-judge: .venv/installed  ## the judge beside simple baselines on the outcomes in DATA; last line JSON
+	OMP_NUM_THREADS=1 PYTHONPATH=services/judge:bench $(BIN)/python -P bench/judge.py $(DATA) --train $(TRAIN)
+
+bench-judge-rpc: .venv/installed  ## calls a second and latency of the judge's gRPC service; last line JSON
+	PYTHONPATH=tests $(BIN)/python -P bench/judge_rpc.py

@@ -81,13 +81,13 @@ def test_depth() -> None:
 
 
 def test_exam_format_is_taken_off() -> None:
-    """Lettered options change nothing but their own count: people don't write that way."""
+    """Lettered options change nothing but what is named after them: people don't write that way."""
     stem = "Which of these gases is the heaviest at room temperature?"
     exam = f"{stem}\n\nA. 4 kg of helium\nB. argon, since $\\rho$ = 1.8\nC. xenon\nAnswer:"
     with_options, plain = features(exam), features(stem)
     assert with_options["options"] > 0 == plain["options"]
-    assert {name: with_options[name] for name in NAMES if name != "options"} == pytest.approx(
-        {name: plain[name] for name in NAMES if name != "options"}
+    assert {name: with_options[name] for name in NAMES if not name.startswith("option")} == pytest.approx(
+        {name: plain[name] for name in NAMES if not name.startswith("option")}
     )
 
 
