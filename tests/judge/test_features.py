@@ -133,9 +133,9 @@ def test_time_is_bounded(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     best = math.inf
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.process_time()
         values = features(text)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.process_time() - began)
         if best < 0.05:
             break
     assert best < 0.05

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stream_cli import judge
 from stream_core.errors import ConfigError, StreamError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ keys_app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
 models_app = typer.Typer(help="Models of the embedded engine.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
+app.add_typer(judge.app, name="judge")
 
 HomeOption = Annotated[
     Path, typer.Option("--home", envvar="STREAM_HOME", show_envvar=False, help="State folder (env STREAM_HOME).")

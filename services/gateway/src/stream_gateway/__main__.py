@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -18,6 +19,7 @@ from stream_gateway import __version__
 from stream_gateway.app import App
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
+from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
@@ -25,6 +27,9 @@ from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.chat import ChatRoute
 from stream_gateway.settings import GatewaySettings
 from stream_gateway.watch import FileWatch, follow
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
 
 _log = logging.getLogger("stream_gateway")
 _LAST_WRITES_S = 2
@@ -63,14 +68,26 @@ async def serve(stop: asyncio.Event) -> None:
         stack.push_async_callback(judge.aclose)
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
+        pipeline, recent = Pipeline(judge, fitting), RecentAnswers()
         chat = ChatRoute(
             keyring=keyring,
             registry=registry,
-            pipeline=Pipeline(judge, fitting),
+            pipeline=pipeline,
             running=running,
             max_body_bytes=settings.max_body_bytes,
+            recent=recent,
         )
-        app = App(chat, keyring, registry, lambda: "draining" if chat.closing else None)
+
+        def more() -> "list[APIRouter]":
+            from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415  (FastAPI, loaded aside)
+            from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
+
+            return [
+                explain_routes(keyring, registry, pipeline, settings.max_body_bytes),
+                feedback_routes(keyring, recent, settings),
+            ]
+
+        app = App(chat, keyring, registry, lambda: "draining" if chat.closing else None, more)
         server = _Server(
             uvicorn.Config(
                 app,

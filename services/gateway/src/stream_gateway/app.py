@@ -1,6 +1,8 @@
 """The HTTP surface: chat and probes as they are, everything else through FastAPI."""
 
 import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -9,23 +11,35 @@ from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.routes import chat, health
 
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
 
 class App:
     """The ASGI application. FastAPI is loaded aside by `load`, since it would double the time until it is ready."""
 
-    def __init__(self, chat_route: chat.ChatRoute, keyring: Keyring, registry: Registry, ready: Readiness) -> None:
+    def __init__(
+        self,
+        chat_route: chat.ChatRoute,
+        keyring: Keyring,
+        registry: Registry,
+        ready: Readiness,
+        more: Callable[[], "Sequence[APIRouter]"] = tuple,
+    ) -> None:
         """Put the parts together.
 
         Args:
             chat_route: answers POST /v1/chat/completions.
             keyring: who may ask.
             registry: what there is.
+            more: builds FastAPI's other routes.
             ready: None, or why this gateway should get no new requests.
         """
         self._chat_route = chat_route
         self._keyring = keyring
         self._registry = registry
         self._ready = ready
+        self._more = more
         self._loaded = asyncio.Event()
         self._surface: ASGIApp | None = None
 
@@ -50,4 +64,4 @@ class App:
     def _build(self) -> ASGIApp:
         from stream_gateway.surface import build_surface  # noqa: PLC0415  (a third of the program's start)
 
-        return build_surface(self._keyring, self._registry)
+        return build_surface(self._keyring, self._registry, self._more())
