@@ -14,7 +14,7 @@ beyond them on the same line, by its place in the caller's order (cheapest first
 | cloud, local (against the line)| 0, 2: names do not count, only the order does |
 
 Between two tiers the logits are interpolated, half a step beyond the ends they are extrapolated. A later tier is never
-given a lower probability than an earlier one.
+given a lower probability than an earlier one; where curves cross, the tiers between give way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -71,5 +71,9 @@ def probability(logit: float) -> float:
 
 
 def never_falling(numbers: Sequence[float]) -> list[float]:
-    """Raise every number to the largest before it: where two tiers cross, the weaker one's probability holds."""
-    return list(accumulate(numbers, max))
+    """Hold the first and, where it is not below that, the last; lift or lower those between so that none falls.
+
+    What a request gains by going to the strongest tier is what policies ask for: a tier between may not hide it.
+    """
+    last = max(numbers[0], numbers[-1])
+    return list(accumulate((min(number, last) for number in numbers), max))

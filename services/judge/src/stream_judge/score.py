@@ -32,6 +32,7 @@ LEAST_EFFECT = 0.05
 ASSUMED_SHARE: Final = (1.0, 0.9, 0.8, 1.0)
 """How much of the assumed difficulty each head feels: stronger models feel less."""
 _HARD_WORDS, _EASY_WORDS = "words of questions that small models got wrong", "words of questions that small models got"
+_OF_TEXT: Final = frozenset({"proof", "derivation", "reasoning", "several_parts", "design", "everyday_task", "brief"})
 _BY_NAME: Final = {feature.name: feature for feature in FEATURES}
 
 
@@ -89,7 +90,11 @@ def score(
         calibration: what the institution's own outcomes say about its tiers.
     """
     raw = evaluate(weights.learned, values, grams)
-    assumed = {name: weight * values[name] for name, weight in weights.assumed.items() if values[name]}
+    # Questions with options are what the outcomes are made of: there the measured words speak, priors are silent.
+    silent = _OF_TEXT if values["options"] > 0 else frozenset()
+    assumed = {
+        name: weight * values[name] for name, weight in weights.assumed.items() if values[name] and name not in silent
+    }
     extra = sum(assumed.values())
     logits = [
         curve.ease + curve.slope * number - share * extra
