@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from judge_baselines import injections, simple
-from judge_baselines.minilm import NotInstalled, embeddings
+from judge_baselines.minilm import NotInstalled, embeddings, times
 from judge_training.figures import FIGURES, STRIPPED, Floats, Guess, Truth, accuracy, auc, macro_f1, paired
 from judge_training.fit import train
 from judge_training.rows import Row, View, folds_of, read_rows, together
@@ -61,7 +61,7 @@ def judges(weights: Weights, heads: Sequence[str] | None = None) -> dict[str, Ju
     def embedded(views: Sequence[View]) -> Floats:
         missing = [view.text for view in views if view.text not in vectors]
         if missing:
-            vectors.update(zip(missing, embeddings(missing)[0], strict=True))
+            vectors.update(zip(missing, embeddings(missing), strict=True))
         return np.array([vectors[view.text] for view in views])
 
     def ours(rows: Sequence[Row], views: Sequence[View]) -> Guess:
@@ -116,14 +116,14 @@ def left_out(judge: Judge, rows: Sequence[Row], key: Callable[[Row], str]) -> di
 def timed(weights: Weights, rows: Sequence[Row]) -> tuple[float, float]:
     """p50 and p99 in ms of everything that the service computes for one question."""
     backend = LearnedBackend(weights)
-    times = []
+    took = []
     for _ in range(_TIMED):
         for row in rows:
             began = time.perf_counter()
             query = Query((Turn("user", row.plain.text),), TIERS, Shape())
             backend.score_now(select(query.turns), query)
-            times.append(1e3 * (time.perf_counter() - began))
-    return float(np.percentile(times, 50)), float(np.percentile(times, 99))
+            took.append(1e3 * (time.perf_counter() - began))
+    return float(np.percentile(took, 50)), float(np.percentile(took, 99))
 
 
 def records(folder: Path, pattern: str) -> list[dict[str, Any]]:
@@ -229,7 +229,7 @@ def _add_times(result: dict[str, Any], weights: Weights, asked: Sequence[Row]) -
     p50, p99 = timed(weights, asked)
     result["learned"] |= {"p50_ms": round(p50, 3), "p99_ms": round(p99, 3)}
     if REFERENCE in result:
-        p50, p99 = embeddings([row.plain.text for row in asked])[1]
+        p50, p99 = times([row.plain.text for row in asked])
         for name in (REFERENCE, "knn"):
             result[name] |= {"p50_ms": p50, "p99_ms": p99}
     for name in ("length", "random"):

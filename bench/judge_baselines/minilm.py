@@ -19,7 +19,7 @@ _ROOT = Path(__file__).parents[2]
 _HOME = _ROOT / ".cache" / "judge-bench"
 _INSTALL_S = 600
 _TIMED = 200
-"""Texts whose embedding is timed each run, remembered or not."""
+"""Texts whose embedding is timed."""
 
 
 class NotInstalled(Exception):
@@ -46,11 +46,11 @@ def _install() -> Path:
     return python
 
 
-def embeddings(texts: Sequence[str]) -> tuple[Floats, tuple[float, float]]:
+def embeddings(texts: Sequence[str]) -> Floats:
     """Embed texts.
 
     Returns:
-        One row per text, and p50 and p99 of one embedding in ms, measured now on the first texts.
+        One row per text.
 
     Raises:
         NotInstalled: no package registry, or no such package.
@@ -62,13 +62,21 @@ def embeddings(texts: Sequence[str]) -> tuple[Floats, tuple[float, float]]:
     if store.exists():
         with np.load(store) as saved:
             known = dict(zip(saved["names"].tolist(), saved["vectors"], strict=True))
-    _, times = _embed(python, texts[:_TIMED])
     fresh = {name: text for name, text in zip(names, texts, strict=True) if name not in known}
     if fresh:
         vectors, _ = _embed(python, list(fresh.values()))
         known |= dict(zip(fresh, vectors, strict=True))
         np.savez(store, names=np.array(list(known)), vectors=np.array(list(known.values())))
-    return np.array([known[name] for name in names], np.float64), times
+    return np.array([known[name] for name in names], np.float64)
+
+
+def times(texts: Sequence[str]) -> tuple[float, float]:
+    """p50 and p99 of one embedding in ms, on the first texts.
+
+    Raises:
+        NotInstalled: no package registry, or no such package.
+    """
+    return _embed(_install(), texts[:_TIMED])[1]
 
 
 def _embed(python: Path, texts: Sequence[str]) -> tuple[Floats, tuple[float, float]]:
