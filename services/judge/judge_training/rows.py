@@ -127,7 +127,11 @@ def together(texts: Sequence[str]) -> list[int]:
     for (left, right), count in common.items():
         if count > _SHARED * min(sizes[left], sizes[right]):
             leader[find(left)] = find(right)
-    return [find(index) for index in range(len(texts))]
+    # Which member leads depends on the order of a set, which differs from run to run; the smallest one does not.
+    smallest: dict[int, int] = {}
+    for index in range(len(texts)):
+        smallest.setdefault(find(index), index)
+    return [smallest[find(index)] for index in range(len(texts))]
 
 
 def folds_of(rows: Sequence[Row], number: int) -> list[int]:
