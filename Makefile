@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch sim-campus chaos clean
+.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch sim-campus bench-judge bench-judge-rpc train-judge chaos clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -81,3 +81,14 @@ bench-dispatch: .venv/installed  ## a hot pilot, a job for each request and batc
 
 sim-campus: .venv/installed  ## 28 days of a campus through the planner, beside simpler policies; last line JSON
 	@PYTHONPATH=bench/simulation $(BIN)/python -m campus
+
+DATA ?= ../shared/data/routing
+train-judge: .venv/installed  ## fit the judge's weights to the outcome data in DATA; same data, same bytes
+	OMP_NUM_THREADS=1 PYTHONPATH=services/judge $(BIN)/python -m judge_training $(DATA)
+
+TRAIN ?= ../shared/data/routing
+bench-judge: .venv/installed  ## the judge beside simple baselines on the outcomes in DATA; last line JSON
+	OMP_NUM_THREADS=1 PYTHONPATH=services/judge:bench $(BIN)/python -P bench/judge.py $(DATA) --train $(TRAIN)
+
+bench-judge-rpc: .venv/installed  ## calls a second and latency of the judge's gRPC service; last line JSON
+	PYTHONPATH=tests $(BIN)/python -P bench/judge_rpc.py

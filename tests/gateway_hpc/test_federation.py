@@ -31,7 +31,7 @@ async def pair(stage: Scene, **alpha: Any) -> tuple[hpc_dispatch_pb2.Worker, hpc
     await both_hot(stage)
     # The gateway is the module's: what another test's alpha did counts against this one for some seconds.
     async with asyncio.timeout(PATIENCE_S):
-        while (await ask(stage))[0] != "alpha":
+        while (await ask(stage))[0] != "alpha":  # noqa: ASYNC110  (see below)
             await asyncio.sleep(0.2)  # the gateway tells nobody when it forgets
     return mine, other
 

@@ -8,6 +8,7 @@ import pytest
 import stream_judge
 from stream_judge.context import Turn, select
 from stream_judge.features import Shape, extract
+from stream_judge.grams import grams
 from stream_judge.score import Score, score
 from stream_judge.weights import Weights, parse
 
@@ -24,10 +25,11 @@ def weights() -> Weights:
 
 @pytest.fixture(scope="session")
 def judge(weights: Weights) -> Judge:
-    """Score a text or a conversation for tiers at 0.6."""
+    """Score a text or a conversation for tiers."""
 
     def run(text: str | Sequence[Turn], shape: Shape | None = None, tiers: Sequence[str] = TIERS) -> Score:
         turns = [Turn("user", text)] if isinstance(text, str) else text
-        return score(extract(select(turns), shape or Shape()), tiers, weights, good_enough=0.6)
+        question = select(turns)
+        return score(extract(question, shape or Shape()), grams(question.text), tiers, weights)
 
     return run

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from stream_core.errors import InvalidRequest
 from stream_core.rpc import judge_pb2
 from stream_judge.cache import BoundedCache
-from stream_judge.classify import Classifier, FeatureBackend, digest
+from stream_judge.classify import Classifier, LearnedBackend, digest
 from stream_judge.context import Turn, select
 from stream_judge.features import Shape
 from stream_judge.query import Limits, Query, read_query
@@ -37,17 +37,17 @@ def test_cache_is_bounded_and_forgets_the_least_used(entries: int, operations: l
 
 async def test_equal_questions_are_scored_once(weights: Weights) -> None:
     """The second answer is the first one, marked as remembered."""
-    classifier = Classifier(FeatureBackend(weights, good_enough=0.6), cache_entries=10)
+    classifier = Classifier(LearnedBackend(weights), cache_entries=10)
     first, second = await classifier.classify(QUERY), await classifier.classify(QUERY)
     assert (first.cached, second.cached) == (False, True)
     assert replace(second, cached=False) == first
-    assert first.backend == "features"
-    assert first.version == f"features-{weights.version}"
+    assert first.backend == "learned"
+    assert first.version == f"learned-{weights.version}"
 
 
 async def test_scopes_do_not_share(weights: Weights) -> None:
     """What one scope has asked cannot be seen from another."""
-    classifier = Classifier(FeatureBackend(weights, good_enough=0.6), cache_entries=10)
+    classifier = Classifier(LearnedBackend(weights), cache_entries=10)
     await classifier.classify(replace(QUERY, cache_scope="a"))
     assert not (await classifier.classify(replace(QUERY, cache_scope="b"))).cached
     assert (await classifier.classify(replace(QUERY, cache_scope="a"))).cached
@@ -55,7 +55,7 @@ async def test_scopes_do_not_share(weights: Weights) -> None:
 
 async def test_no_cache(weights: Weights) -> None:
     """With no entries nothing is remembered, and everything works."""
-    classifier = Classifier(FeatureBackend(weights, good_enough=0.6), cache_entries=0)
+    classifier = Classifier(LearnedBackend(weights), cache_entries=0)
     await classifier.classify(QUERY)
     assert not (await classifier.classify(QUERY)).cached
 

@@ -73,8 +73,8 @@ async def test_score(service: Program, certificates: Path) -> None:
         assert reply.reasons[0].effect > 0
         assert 0 <= reply.confidence <= 1
         assert reply.expected_output_tokens > 300
-        assert (reply.backend, reply.cached) == ("features", False)
-        assert reply.version.startswith("features-1-")
+        assert (reply.backend, reply.cached) == ("learned", False)
+        assert reply.version.startswith("learned-2-")
         assert (await judge.Score(hard, timeout=5)).cached
         hard.cache_scope = "k2"
         assert not (await judge.Score(hard, timeout=5)).cached

@@ -1,6 +1,6 @@
 """Queue waits of a batch system, made up: a body that most jobs see, a tail that some do, longer in office hours.
 
-    python -m campus.trace FILE [SEED]      (from bench/simulation/) writes a trace: "hour of the week,wait in seconds" a line
+    python -m campus.trace FILE [SEED]      (in bench/simulation) writes it: "hour of the week,wait in seconds" a line
 
 wait = busy(hour) x (lognormal of median 60 s and sigma 1.2; for one job in twelve a Pareto tail of 20 minutes times
 U^(-1/1.5), at most 6 hours); busy is 1.6 on weekdays from 9 to 18, else 0.7. No foreign data.

@@ -1,4 +1,4 @@
-"""`python -m campus.tune` (from bench/simulation/): the planner's defaults beside other values, on seeds never reported."""
+"""`python -m campus.tune` (in bench/simulation): the planner's defaults beside other values, on seeds kept apart."""
 
 import dataclasses
 import statistics

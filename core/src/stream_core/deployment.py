@@ -55,6 +55,9 @@ class PolicyConfig(Section):
     """Of a request whose key and header name none."""
     good_enough: Annotated[float, Field(ge=0, le=1)] = 0.6
     """The cheapest tier whose probability of a good answer reaches this one answers."""
+    cloud_share: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Of the requests that may choose, the share that reaches the tier "cloud": `good_enough` follows it as traffic
+    drifts. None leaves `good_enough` as it is. `stream judge plan` finds the two from a goal in words."""
 
 
 class Deployment(Section):

@@ -48,7 +48,7 @@ class Turn(_message.Message):
     def __init__(self, role: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ScoreReply(_message.Message):
-    __slots__ = ("scores", "level", "confidence", "expected_output_tokens", "reasons", "backend", "version", "cached")
+    __slots__ = ("scores", "level", "confidence", "expected_output_tokens", "reasons", "backend", "version", "cached", "local_suffices")
     SCORES_FIELD_NUMBER: _ClassVar[int]
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
@@ -57,6 +57,7 @@ class ScoreReply(_message.Message):
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CACHED_FIELD_NUMBER: _ClassVar[int]
+    LOCAL_SUFFICES_FIELD_NUMBER: _ClassVar[int]
     scores: _containers.RepeatedCompositeFieldContainer[_common_pb2.TierScore]
     level: Level
     confidence: float
@@ -65,7 +66,8 @@ class ScoreReply(_message.Message):
     backend: str
     version: str
     cached: bool
-    def __init__(self, scores: _Optional[_Iterable[_Union[_common_pb2.TierScore, _Mapping]]] = ..., level: _Optional[_Union[Level, str]] = ..., confidence: _Optional[float] = ..., expected_output_tokens: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., backend: _Optional[str] = ..., version: _Optional[str] = ..., cached: _Optional[bool] = ...) -> None: ...
+    local_suffices: float
+    def __init__(self, scores: _Optional[_Iterable[_Union[_common_pb2.TierScore, _Mapping]]] = ..., level: _Optional[_Union[Level, str]] = ..., confidence: _Optional[float] = ..., expected_output_tokens: _Optional[int] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ..., backend: _Optional[str] = ..., version: _Optional[str] = ..., cached: _Optional[bool] = ..., local_suffices: _Optional[float] = ...) -> None: ...
 
 class Reason(_message.Message):
     __slots__ = ("feature", "effect", "text")

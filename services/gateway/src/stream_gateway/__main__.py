@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -20,6 +21,7 @@ from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.service import Batches
+from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
@@ -27,6 +29,9 @@ from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.chat import ChatRoute
 from stream_gateway.settings import GatewaySettings
 from stream_gateway.watch import FileWatch, follow
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
 
 _log = logging.getLogger("stream_gateway")
 _LAST_WRITES_S = 2
@@ -65,7 +70,7 @@ async def serve(stop: asyncio.Event) -> None:
         stack.push_async_callback(judge.aclose)
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
-        attended = AttendedPipeline(judge, fitting)
+        attended, recent = AttendedPipeline(judge, fitting), RecentAnswers()
         batches = Batches(settings, keyring, registry, Pipeline(judge, fitting), attended)
         stack.push_async_callback(batches.aclose)
         chat = ChatRoute(
@@ -74,8 +79,19 @@ async def serve(stop: asyncio.Event) -> None:
             pipeline=attended,
             running=running,
             max_body_bytes=settings.max_body_bytes,
+            recent=recent,
         )
-        app = App(chat, keyring, registry, batches, lambda: "draining" if chat.closing else None)
+
+        def more() -> "list[APIRouter]":
+            from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415  (FastAPI, loaded aside)
+            from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
+
+            return [
+                explain_routes(keyring, registry, attended, settings.max_body_bytes),
+                feedback_routes(keyring, recent, settings),
+            ]
+
+        app = App(chat, keyring, registry, batches, lambda: "draining" if chat.closing else None, more)
         server = _Server(
             uvicorn.Config(
                 app,

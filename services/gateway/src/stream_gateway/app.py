@@ -1,6 +1,8 @@
 """The HTTP surface: chat and probes as they are, everything else through FastAPI."""
 
 import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -10,12 +12,21 @@ from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.service import Batches
 from stream_gateway.routes import chat, health
 
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
 
 class App:
     """The ASGI application. FastAPI is loaded aside by `load`, since it would double the time until it is ready."""
 
     def __init__(
-        self, chat_route: chat.ChatRoute, keyring: Keyring, registry: Registry, batches: Batches, ready: Readiness
+        self,
+        chat_route: chat.ChatRoute,
+        keyring: Keyring,
+        registry: Registry,
+        batches: Batches,
+        ready: Readiness,
+        more: Callable[[], "Sequence[APIRouter]"] = tuple,
     ) -> None:
         """Put the parts together.
 
@@ -24,6 +35,7 @@ class App:
             keyring: who may ask.
             registry: what there is.
             batches: files and batches.
+            more: builds FastAPI's other routes.
             ready: None, or why this gateway should get no new requests.
         """
         self._chat_route = chat_route
@@ -31,6 +43,7 @@ class App:
         self._registry = registry
         self._batches = batches
         self._ready = ready
+        self._more = more
         self._loaded = asyncio.Event()
         self._surface: ASGIApp | None = None
 
@@ -55,4 +68,4 @@ class App:
     def _build(self) -> ASGIApp:
         from stream_gateway.surface import build_surface  # noqa: PLC0415  (a third of the program's start)
 
-        return build_surface(self._keyring, self._registry, self._batches)
+        return build_surface(self._keyring, self._registry, self._batches, self._more())

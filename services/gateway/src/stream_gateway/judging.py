@@ -25,6 +25,12 @@ class Verdict:
     """Probability of a good answer by tier."""
     note: str = ""
     """Why the scores are only the default; empty when the judge spoke."""
+    level: str = ""
+    """LOW, MEDIUM or HIGH; empty when the judge did not speak."""
+    confidence: float = 0.0
+    reasons: tuple[str, ...] = ()
+    """In words, the strongest first."""
+    expected_output_tokens: int = 0
 
 
 class Judge:
@@ -65,7 +71,7 @@ class Judge:
             request_id: hex.
             cache_scope: within which the judge may share its answers; empty: with everybody.
         """
-        if self._stub is None:
+        if self._stub is None or not tiers:
             return self._default(tiers, "no judge")
         try:
             reply = await self._stub.Score(
@@ -75,7 +81,13 @@ class Judge:
             late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             return self._default(tiers, "judge too slow" if late else "judge away")
         scores = {score.tier: score.probability for score in reply.scores}
-        return Verdict({tier: scores.get(tier, self._default_score) for tier in tiers})
+        return Verdict(
+            {tier: scores.get(tier, self._default_score) for tier in tiers},
+            level=judge_pb2.Level.Name(reply.level).removeprefix("LEVEL_"),
+            confidence=reply.confidence,
+            reasons=tuple(reason.text for reason in reply.reasons),
+            expected_output_tokens=reply.expected_output_tokens,
+        )
 
     def _default(self, tiers: Sequence[str], note: str) -> Verdict:
         return Verdict(dict.fromkeys(tiers, self._default_score), f"{note}, default score")

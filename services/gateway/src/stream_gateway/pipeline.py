@@ -19,11 +19,12 @@ from stream_core.errors import (
 )
 from stream_core.ids import to_hex
 from stream_core.openai.models import ChatRequest
+from stream_gateway.adapting import CloudShare
 from stream_gateway.auth import Principal
 from stream_gateway.backends.contract import Answer, Call, Tell
 from stream_gateway.backends.registry import Generation
 from stream_gateway.fitting import Fitted, Fitting, Unfit
-from stream_gateway.judging import Judge
+from stream_gateway.judging import Judge, Verdict
 from stream_gateway.routing import (
     Ask,
     Candidate,
@@ -95,6 +96,7 @@ class Pipeline:
         """Use these services."""
         self._judge = judge
         self._fitting = fitting
+        self._cloud_share = CloudShare(_CLOUD)
 
     async def begin(self, asked: Asked, generation: Generation, trail: Trail) -> Begun:
         """Go the way of a request until its answer has begun.
@@ -150,6 +152,20 @@ class Pipeline:
             return begun
         raise _outcome(failures)
 
+    async def explain(self, asked: Asked, generation: Generation) -> tuple[Plan, Verdict]:
+        """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
+        tiers = generation.view()
+        ask, policy = _ask(asked, generation, tiers), generation.deployment.policy
+        seeing = [tier.name for tier in permitted(ask, tiers, policy)]
+        verdict = await self._judge.score(
+            asked.chat,
+            seeing,
+            request_id=to_hex(asked.request_id),
+            cache_scope="" if ask.privacy == policy.classes[0] else asked.principal.id,
+        )
+        scores = {} if ask.pin.tier is not None else verdict.scores
+        return route(ask, tiers, self._cloud_share.adapted(policy), scores), verdict
+
     async def _plan(self, asked: Asked, ask: Ask, generation: Generation, tiers: list[TierView], trail: Trail) -> Plan:
         policy = generation.deployment.policy
         if ask.pin.tier is not None:
@@ -167,7 +183,8 @@ class Pipeline:
             trail.notes.append(verdict.note)
         if _CLOUD not in generation.entries:
             trail.notes.append("cloud is off")
-        plan = route(ask, tiers, policy, verdict.scores)
+        plan = route(ask, tiers, self._cloud_share.adapted(policy), verdict.scores)
+        self._cloud_share.observe(plan, policy.cloud_share)
         trail.notes += [
             f"{tier} is away"
             for tier in dict.fromkeys(out.tier for out in plan.excluded if out.why is Why.HEALTH)

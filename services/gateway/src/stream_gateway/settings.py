@@ -67,6 +67,10 @@ class GatewaySettings(ProgramSettings):
     same one."""
     batches: BatchSettings = BatchSettings()
 
+    feedback_file: Path | None = None
+    """Where thumbs of POST /v1/feedback are kept, as JSONL; None takes none."""
+    feedback_max_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
+
     max_body_bytes: Annotated[int, Field(ge=1024)] = 20 * 1024 * 1024
     default_score: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Of every tier while the judge is away: all alike, so the cheapest answers."""

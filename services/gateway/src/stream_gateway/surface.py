@@ -2,10 +2,11 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
@@ -27,13 +28,14 @@ from stream_gateway.routes.models import Error, model_routes
 _log = logging.getLogger(__name__)
 
 
-def build_surface(keyring: Keyring, registry: Registry, batches: Batches) -> ASGIApp:
+def build_surface(keyring: Keyring, registry: Registry, batches: Batches, more: Sequence[APIRouter] = ()) -> ASGIApp:
     """Put FastAPI's routes together.
 
     Args:
         keyring: who may ask.
         registry: what there is.
         batches: files and batches.
+        more: routes beside the models.
     """
     started = int(time.time())
     app = FastAPI(
@@ -46,6 +48,8 @@ def build_surface(keyring: Keyring, registry: Registry, batches: Batches) -> ASG
     callers = Callers(keyring, registry)
     app.include_router(file_routes(callers, batches))
     app.include_router(batch_routes(callers, batches))
+    for router in more:
+        app.include_router(router)
     app.add_exception_handler(StreamError, _on_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_invalid)

@@ -1,7 +1,7 @@
 """One request to the judge, from query to verdict: what is judged, the cache, the backend that speaks.
 
-A backend is anything with a name, a version and `score`; the only one so far is `FeatureBackend`. Everything here is
-in memory; the cache holds digests and scores, never text.
+A backend is anything with a name, a version and `score`: `LearnedBackend` here, `LlmBackend` and `CascadeBackend` in
+`llm`. Everything here is in memory; the cache holds digests and scores, never text.
 """
 
 import hashlib
@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from stream_judge.cache import BoundedCache
+from stream_judge.calibration import NONE, Calibration
 from stream_judge.context import Question, select
 from stream_judge.curves import STANDARD_POSITIONS
 from stream_judge.features import extract
+from stream_judge.grams import grams
 from stream_judge.output_length import expected_tokens
 from stream_judge.query import Query
-from stream_judge.score import Score, score
+from stream_judge.score import Score, rescored, score
 from stream_judge.weights import Weights
 
 
@@ -28,6 +30,8 @@ class Verdict:
     backend: str
     version: str
     cached: bool = False
+    keep: bool = True
+    """False: a stopgap (the LLM was away), not to be remembered."""
 
 
 class Backend(Protocol):
@@ -41,25 +45,44 @@ class Backend(Protocol):
         ...
 
 
-class FeatureBackend:
-    """The scorer over text features: about a third of a millisecond of computing, no waiting."""
+class LearnedBackend:
+    """The fitted scorer over features and words: a fraction of a millisecond of computing, no waiting."""
 
-    name = "features"
+    name = "learned"
 
     def __init__(
-        self, weights: Weights, *, good_enough: float, known: Mapping[str, float] = STANDARD_POSITIONS
+        self,
+        weights: Weights,
+        *,
+        known: Mapping[str, float] = STANDARD_POSITIONS,
+        calibration: Calibration = NONE,
     ) -> None:
-        self.version = f"{self.name}-{weights.version}"
+        self.version = "-".join(filter(None, (self.name, weights.version, calibration.version)))
         self._weights = weights
-        self._good_enough = good_enough
         self._known = known
+        self._calibration = calibration
 
     async def score(self, question: Question, query: Query) -> Verdict:
         """Score one question."""
+        return self.score_now(question, query)
+
+    def score_now(self, question: Question, query: Query) -> Verdict:
+        """Score one question at once."""
         values = extract(question, query.shape)
-        result = score(values, query.tiers, self._weights, good_enough=self._good_enough, known=self._known)
+        result = score(
+            values,
+            grams(question.text),
+            query.tiers,
+            self._weights,
+            known=self._known,
+            calibration=self._calibration,
+        )
         expected = expected_tokens(values, question.text, query.shape.max_output_tokens)
         return Verdict(result, expected, backend=self.name, version=self.version)
+
+    def rescored(self, before: Score, standard: tuple[float, float, float], query: Query) -> Score:
+        """Put another judge's chances in the place of the learned ones, with the same positions and calibration."""
+        return rescored(before, standard, query.tiers, self._weights, known=self._known, calibration=self._calibration)
 
 
 class Classifier:
@@ -77,7 +100,8 @@ class Classifier:
         if remembered is not None:
             return replace(remembered, cached=True)
         verdict = await self._backend.score(question, query)
-        self._cache.put(key, verdict)
+        if verdict.keep:
+            self._cache.put(key, verdict)
         return verdict
 
 

@@ -12,13 +12,15 @@ on it. A thank-you leans on nothing.
 | a greeting or thanks             | itself                                                  |
 | none at all                      | the last turn that has text, of whatever role           |
 
-System prompts and tool results set the scene of every question alike; they are not judged.
+Sentences that tell the judge what to answer are taken out (`orders`). System prompts and tool results set the scene
+of every question alike; they are not judged.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stream_judge.excerpt import excerpt
+from stream_judge.orders import without_orders
 from stream_judge.vocabulary import COURTESY, POINTS_BACK, REFERS, REFERS_IF_TERSE, WORD
 
 CHAIN = 4
@@ -85,16 +87,25 @@ def select(turns: Sequence[Turn]) -> Question:
     users = [index for index, turn in enumerate(turns) if turn.role == "user" and turn.text.strip()]
     if not users:
         last = next((turn.text for turn in reversed(turns) if turn.text.strip()), "")
-        return Question(excerpt(last), len(last), inherited=False, depth=0)
+        text, length = _judged([last])
+        return Question(text, length, inherited=False, depth=0)
     chain = [turns[users[-1]].text]
     if refers_back(chain[0]):
         chain = _antecedents(turns, users) + chain
+    text, length = _judged(chain)
     return Question(
-        text="\n\n".join(excerpt(text) for text in chain),
-        length=sum(map(len, chain)),
+        text=text,
+        length=length,
         inherited=len(chain) > 1,
         depth=len(users),
     )
+
+
+def _judged(chain: Sequence[str]) -> tuple[str, int]:
+    """Cut turns down to what is judged, and tell their whole length less the orders."""
+    cut = [excerpt(text) for text in chain]
+    kept = [without_orders(text) for text in cut]
+    return "\n\n".join(kept), sum(map(len, chain)) - sum(map(len, cut)) + sum(map(len, kept))
 
 
 def _antecedents(turns: Sequence[Turn], users: Sequence[int]) -> list[str]:

@@ -1,4 +1,4 @@
-"""From a difficulty to each tier's probability of a good answer. Pure.
+"""From the learned numbers to each tier's probability of a good answer. Pure.
 
 Outcomes are known for three tiers: local (position 0), hpc (1) and cloud (2). A tier of another name lies between or
 beyond them on the same line, by its place in the caller's order (cheapest first):
@@ -13,22 +13,22 @@ beyond them on the same line, by its place in the caller's order (cheapest first
 | a, b, c, d (none known)        | 0, 0.67, 1.33, 2   |
 | cloud, local (against the line)| 0, 2: names do not count, only the order does |
 
-Between two curves ease and slope are interpolated, half a step beyond the ends they are extrapolated. A later tier is
-never given a lower probability than an earlier one.
+Between two tiers the logits are interpolated, half a step beyond the ends they are extrapolated. A later tier is never
+given a lower probability than an earlier one; where curves cross, the tiers between give way.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from math import exp
+from typing import Final
 
-from stream_judge.weights import CURVES, Weights
-
-FIRST, LAST = 0.0, float(len(CURVES) - 1)
+STANDARD: Final = ("local", "hpc", "cloud")
+"""The tiers that have outcomes, weakest first; every other tier's curve lies on the line through them."""
+FIRST, LAST = 0.0, float(len(STANDARD) - 1)
 BEYOND = 0.5
-STANDARD_POSITIONS: Mapping[str, float] = {name: float(index) for index, name in enumerate(CURVES)}
+STANDARD_POSITIONS: Mapping[str, float] = {name: float(index) for index, name in enumerate(STANDARD)}
 LOWEST, HIGHEST = 0.01, 0.99
 """Nothing is certain: probabilities stay between these."""
-_LEAST_SLOPE = 0.05
 _LOGIT_LIMIT = 30.0
 
 
@@ -59,22 +59,21 @@ def positions(tiers: Sequence[str], known: Mapping[str, float]) -> list[float]:
     return placed
 
 
-def curve(weights: Weights, position: float) -> tuple[float, float]:
-    """Ease and slope at a position of the line."""
-    left = min(max(int(position), 0), len(CURVES) - 2)
-    share = position - left
-    ease = weights.ease[left] + share * (weights.ease[left + 1] - weights.ease[left])
-    slope = weights.slope[left] + share * (weights.slope[left + 1] - weights.slope[left])
-    return ease, max(_LEAST_SLOPE, slope)
+def logit_at(logits: Sequence[float], position: float) -> float:
+    """The logit at a position of the line, from those of the standard tiers."""
+    left = min(max(int(position), 0), len(STANDARD) - 2)
+    return logits[left] + (position - left) * (logits[left + 1] - logits[left])
 
 
-def probability(weights: Weights, position: float, difficulty: float) -> float:
-    """Probability of a good answer at one position, in [0.01, 0.99]."""
-    ease, slope = curve(weights, position)
-    logit = min(_LOGIT_LIMIT, max(-_LOGIT_LIMIT, ease - slope * difficulty))
-    return min(HIGHEST, max(LOWEST, 1.0 / (1.0 + exp(-logit))))
+def probability(logit: float) -> float:
+    """The logistic function, kept away from certainty."""
+    return min(HIGHEST, max(LOWEST, 1.0 / (1.0 + exp(-min(_LOGIT_LIMIT, max(-_LOGIT_LIMIT, logit))))))
 
 
-def probabilities(weights: Weights, places: Sequence[float], difficulty: float) -> list[float]:
-    """Probabilities at rising positions; they never fall, where two fitted curves cross the weaker one's holds."""
-    return list(accumulate((probability(weights, place, difficulty) for place in places), max))
+def never_falling(numbers: Sequence[float]) -> list[float]:
+    """Hold the first and, where it is not below that, the last; lift or lower those between so that none falls.
+
+    What a request gains by going to the strongest tier is what policies ask for: a tier between may not hide it.
+    """
+    last = max(numbers[0], numbers[-1])
+    return list(accumulate((min(number, last) for number in numbers), max))

@@ -17,9 +17,10 @@ from math import log1p
 
 from stream_judge import vocabulary as v
 from stream_judge.context import Question, is_courtesy
+from stream_judge.form import options_form, written_form
 from stream_judge.output_length import requested_tokens
 
-FEATURES_VERSION = 1
+FEATURES_VERSION = 2
 """Counts up when the same text gets other features: weights fitted to another version are refused."""
 
 
@@ -82,6 +83,27 @@ FEATURES: tuple[Feature, ...] = (
     Feature("society_words", Kind.MARK, "words of society and history"),
     Feature("philosophy_words", Kind.MARK, "words of philosophy and logic"),
     Feature("computing_words", Kind.MARK, "words of computing"),
+    Feature("digit_share", Kind.MEASURE, "much of it is figures", "few figures"),
+    Feature("capital_share", Kind.MEASURE, "many capitals", "few capitals"),
+    Feature("long_word_share", Kind.MEASURE, "many long words", "few long words"),
+    Feature("distinct_share", Kind.MEASURE, "hardly a word twice", "words that come back"),
+    Feature("name_share", Kind.MEASURE, "many names", "few names"),
+    Feature("longest_number", Kind.MARK, "long numbers"),
+    Feature("decimals", Kind.MARK, "decimal fractions"),
+    Feature("question_marks", Kind.MARK, "question marks"),
+    Feature("commas", Kind.MARK, "many clauses"),
+    Feature("blanks", Kind.MARK, "blanks to fill"),
+    Feature("line_breaks", Kind.MARK, "several lines"),
+    Feature("brackets", Kind.MARK, "brackets"),
+    Feature("ends_in_question", Kind.MARK, "ends with a question"),
+    Feature("ends_open", Kind.MARK, "ends without a full stop or question mark"),
+    Feature("option_length", Kind.MARK, "the length of its options"),
+    Feature("option_longest", Kind.MARK, "its longest option"),
+    Feature("option_shortest", Kind.MARK, "its shortest option"),
+    Feature("option_spread", Kind.MARK, "options of different length"),
+    Feature("option_numbers", Kind.MARK, "options with numbers"),
+    Feature("option_figures", Kind.MARK, "options that are figures"),
+    Feature("option_variety", Kind.MARK, "options of different words"),
     Feature("proof", Kind.ASSUMED, "asks for a proof"),
     Feature("derivation", Kind.ASSUMED, "asks for a derivation"),
     Feature("reasoning", Kind.ASSUMED, "asks for reasoning step by step"),
@@ -104,7 +126,6 @@ FEATURES: tuple[Feature, ...] = (
 _FROM_WORDS = sorted(set(v.WORD_FEATURES.values()))
 _BRIEF_WORDS = 14.0
 _CHARS_PER_WORD = 12.0
-_FEWEST_OPTIONS = 3
 _SMALL_LIMIT = 64
 _LONG_ANSWER = 800
 
@@ -144,6 +165,7 @@ def extract(question: Question, shape: Shape) -> Mapping[str, float]:
         "options": _saturated(options),
         "quotations": _saturated(_count(v.QUOTATION, text)),
     }
+    values |= dict(written_form(stem)) | dict(options_form(question.text))
     values |= _demands(text, found)
     demanding = values["proof"] + values["derivation"] + values["reasoning"] > 0
     said = max(word_count, length / _CHARS_PER_WORD)  # a megabyte without a space is not brief
@@ -167,7 +189,7 @@ def without_exam_format(text: str) -> tuple[str, int]:
         What is left, and the number of options; the text as it was when there are fewer than three.
     """
     options = _count(v.OPTION, text)
-    if options < _FEWEST_OPTIONS:
+    if options < v.FEWEST_OPTIONS:
         return text, 0
     stem = v.ANSWER_FORMAT.sub("", v.OPTION.sub("", text)).strip()
     return (stem, options) if stem else (text, options)

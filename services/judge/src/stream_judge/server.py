@@ -64,4 +64,5 @@ def reply(query: Query, verdict: Verdict) -> judge_pb2.ScoreReply:
         backend=verdict.backend,
         version=verdict.version,
         cached=verdict.cached,
+        local_suffices=scored.suffices,
     )

@@ -119,6 +119,8 @@ UNIT = re.compile(
 )
 OPTION = re.compile(r"^[ \t]{0,4}\(?[A-J][.):][ \t][^\n]*\n?", re.MULTILINE)
 """A lettered option, its whole line; on the text as written, since "a)" is a part of a task and "A." is an option."""
+FEWEST_OPTIONS = 3
+"""Fewer lettered lines than this are no options."""
 ANSWER_FORMAT = re.compile(
     r"^[ \t]{0,4}(?:answer|final answer|the answer is)[ \t]{0,4}:?[ \t]{0,4}$", re.MULTILINE | re.IGNORECASE
 )

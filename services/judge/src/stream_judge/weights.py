@@ -1,25 +1,44 @@
-"""The committed weights: JSON text in, records out. Pure; `fit.py` writes the file."""
+"""The committed weights: JSON text in, records out, and back. Pure; `make train-judge` writes the file.
 
+Grams stand packed in base64: per gram 4 bytes of its name, 2 of its rarity, 2 per head of its weight, little endian,
+in the order of their names. Everything else is readable.
+"""
+
+import base64
+import binascii
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import isfinite
+from struct import Struct
+from typing import Any, Final
 
 from stream_core.errors import ConfigError
-from stream_judge.features import FEATURES, FEATURES_VERSION
+from stream_judge.features import FEATURES, FEATURES_VERSION, Kind
+from stream_judge.learned import HEADS, Gram, Learned, Step
 
-CURVES = ("local", "hpc", "cloud")
-"""The tiers that have outcomes, weakest first; every other tier's curve lies on the line through them."""
+RARITY_UNIT: Final = 1 / 1024
+_PACKED: Final = Struct("<IH4h")
 
 
 @dataclass(frozen=True, slots=True)
-class Weight:
-    """How one feature speaks: effect = weight * clipped((value - centre) / scale), in logits of difficulty."""
+class Curve:
+    """From a raw number to a logit: ease + slope * raw."""
 
-    weight: float
-    centre: float = 0.0
-    scale: float = 1.0
+    ease: float
+    slope: float
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """How LOW, MEDIUM and HIGH are weighed against each other; fitted for accuracy and macro-F1 together."""
+
+    rescue: float
+    """Chance that local is right where hpc is not, beyond what the probabilities say."""
+    medium: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +47,19 @@ class Weights:
 
     version: str
     """Changes with the features or with any number in the file."""
-    features: Mapping[str, Weight]
-    ease: tuple[float, float, float]
-    """Per curve: the logit of a good answer to a question of difficulty 0 (the average exam question)."""
-    slope: tuple[float, float, float]
-    """Per curve: how much of the difficulty counts."""
-    spread: float
-    """Standard deviation of the difficulty that the features do not see, in logits."""
+    learned: Learned
+    assumed: Mapping[str, float]
+    """Set by hand, in logits of difficulty, by feature."""
+    curves: tuple[Curve, ...]
+    """One per head."""
+    levels: Levels
 
 
 def parse(text: str, *, source: str) -> Weights:
     """Read a weights file.
 
     Args:
-        text: JSON as `fit.py` writes it.
+        text: JSON as `render` writes it.
         source: its name, for errors.
 
     Raises:
@@ -50,38 +68,92 @@ def parse(text: str, *, source: str) -> Weights:
     try:
         data = json.loads(text)
         fitted = int(data["features_version"])
-        weights = Weights(
-            version=f"{FEATURES_VERSION}-{hashlib.sha256(text.encode()).hexdigest()[:12]}",
-            features={
-                name: Weight(float(row["weight"]), float(row.get("centre", 0.0)), float(row.get("scale", 1.0)))
-                for name, row in data["features"].items()
-            },
-            ease=_per_curve(data["ease"]),
-            slope=_per_curve(data["slope"]),
-            spread=float(data["spread"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if fitted != FEATURES_VERSION:
+            words = f"fitted to features version {fitted}, this program has version {FEATURES_VERSION}"
+            raise ConfigError(f"{source}: {words}")
+        weights = _read(data, hashlib.sha256(text.encode()).hexdigest()[:12])
+    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
         raise ConfigError(f"{source}: not a weights file: {type(error).__name__}: {error}") from error
-    if fitted != FEATURES_VERSION:
-        raise ConfigError(f"{source}: fitted to features version {fitted}, this program has version {FEATURES_VERSION}")
     _check(weights, source)
     return weights
 
 
-def _per_curve(values: Mapping[str, object]) -> tuple[float, float, float]:
-    local, hpc, cloud = (float(str(values[name])) for name in CURVES)
-    return local, hpc, cloud
+def render(weights: Weights, about: Mapping[str, Any]) -> str:
+    """Write a weights file; `about` goes before the numbers."""
+    learned = weights.learned
+    largest = [max((abs(g.weights[h]) for g in learned.grams.values()), default=0.0) for h in range(len(HEADS))]
+    units = [float(f"{size / 32767:.6g}") or 1.0 for size in largest]
+    packed = b"".join(
+        _PACKED.pack(
+            name,
+            round(gram.rarity / RARITY_UNIT),
+            *(max(-32767, min(32767, round(w / unit))) for w, unit in zip(gram.weights, units, strict=True)),
+        )
+        for name, gram in sorted(learned.grams.items())
+    )
+    document = {
+        **about,
+        "features_version": FEATURES_VERSION,
+        "heads": list(HEADS),
+        "curves": [[round(c.ease, 4), round(c.slope, 4)] for c in weights.curves],
+        "levels": {n: round(getattr(weights.levels, n), 4) for n in Levels.__slots__},
+        "assumed": dict(weights.assumed),
+        "base": _rounded(learned.base),
+        "unknown": round(learned.unknown, 4),
+        "steps": {
+            name: {"cuts": list(step.cuts), "levels": [_rounded(level) for level in step.levels]}
+            for name, step in learned.steps.items()
+        },
+        "gram_units": units,
+        "grams": base64.b64encode(packed).decode("ascii"),
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _rounded(numbers: Sequence[float]) -> list[float]:
+    return [round(number, 5) for number in numbers]
+
+
+def _read(data: Mapping[str, Any], digest: str) -> Weights:
+    if tuple(data["heads"]) != HEADS:
+        raise ValueError(f"heads {data['heads']}, wanted {list(HEADS)}")
+    units = [float(unit) for unit in data["gram_units"]]
+    packed = base64.b64decode(data["grams"], validate=True)
+    if len(packed) % _PACKED.size:
+        raise ValueError(f"grams of {len(packed)} bytes, not a multiple of {_PACKED.size}")
+    a, b, c, d = units
+    grams = {
+        name: Gram(rarity * RARITY_UNIT, (w * a, x * b, y * c, z * d))
+        for name, rarity, w, x, y, z in _PACKED.iter_unpack(packed)
+    }
+    steps = {
+        name: Step(tuple(map(float, row["cuts"])), tuple(tuple(map(float, level)) for level in row["levels"]))
+        for name, row in data["steps"].items()
+    }
+    return Weights(
+        version=f"{FEATURES_VERSION}-{digest}",
+        learned=Learned(tuple(map(float, data["base"])), steps, grams, float(data["unknown"])),
+        assumed={name: float(weight) for name, weight in data["assumed"].items()},
+        curves=tuple(Curve(float(ease), float(slope)) for ease, slope in data["curves"]),
+        levels=Levels(**{name: float(data["levels"][name]) for name in Levels.__slots__}),
+    )
 
 
 def _check(weights: Weights, source: str) -> None:
-    wanted, given = {feature.name for feature in FEATURES}, set(weights.features)
-    if wanted != given:
-        raise ConfigError(f"{source}: features missing {sorted(wanted - given)}, unknown {sorted(given - wanted)}")
-    numbers = [n for w in weights.features.values() for n in (w.weight, w.centre, w.scale)]
-    numbers += [*weights.ease, *weights.slope, weights.spread]
-    if not all(map(isfinite, numbers)) or weights.spread <= 0 or min(weights.slope) <= 0:
-        raise ConfigError(f"{source}: every number must be finite, spread and slopes above 0")
-    if any(w.scale <= 0 for w in weights.features.values()):
-        raise ConfigError(f"{source}: every scale must be above 0")
-    if list(weights.ease) != sorted(weights.ease):
-        raise ConfigError(f"{source}: ease must not fall from local to cloud: {weights.ease}")
+    learned = weights.learned
+    for kind, given in ((False, set(learned.steps)), (True, set(weights.assumed))):
+        wanted = {feature.name for feature in FEATURES if (feature.kind is Kind.ASSUMED) is kind}
+        if wanted != given:
+            raise ConfigError(f"{source}: features missing {sorted(wanted - given)}, unknown {sorted(given - wanted)}")
+    for name, step in learned.steps.items():
+        if len(step.levels) != len(step.cuts) + 1 or any(len(level) != len(HEADS) for level in step.levels):
+            raise ConfigError(f"{source}: steps.{name}: one level of {len(HEADS)} numbers per interval is wanted")
+        if any(left >= right for left, right in pairwise(step.cuts)):
+            raise ConfigError(f"{source}: steps.{name}: cuts must rise")
+    numbers = [*learned.base, learned.unknown, *weights.assumed.values()]
+    numbers += [n for step in learned.steps.values() for level in step.levels for n in level]
+    numbers += [n for curve in weights.curves for n in (curve.ease, curve.slope)]
+    if len(learned.base) != len(HEADS) or len(weights.curves) != len(HEADS):
+        raise ConfigError(f"{source}: base and curves: {len(HEADS)} heads are wanted")
+    if not all(map(isfinite, numbers)) or min(curve.slope for curve in weights.curves) <= 0:
+        raise ConfigError(f"{source}: every number must be finite, slopes above 0")

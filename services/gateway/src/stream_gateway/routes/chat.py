@@ -14,6 +14,7 @@ from stream_core.openai.models import chat_schema, parse_chat
 from stream_gateway.auth import Keyring, Principal
 from stream_gateway.backends.registry import Registry
 from stream_gateway.errors import Headers, Reply, error_event, framework_body, reply_to
+from stream_gateway.feedback import Answered, RecentAnswers
 from stream_gateway.lifeline import ClientGone, Lifeline, Running
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
 from stream_gateway.stream import (
@@ -55,7 +56,14 @@ class ChatRoute:
     """The endpoint."""
 
     def __init__(
-        self, *, keyring: Keyring, registry: Registry, pipeline: Pipeline, running: Running, max_body_bytes: int
+        self,
+        *,
+        keyring: Keyring,
+        registry: Registry,
+        pipeline: Pipeline,
+        running: Running,
+        max_body_bytes: int,
+        recent: RecentAnswers | None = None,
     ) -> None:
         """Use these parts."""
         self._keyring = keyring
@@ -63,6 +71,7 @@ class ChatRoute:
         self._pipeline = pipeline
         self._running = running
         self._max_body_bytes = max_body_bytes
+        self._recent = recent or RecentAnswers()
         self.closing = False
         """Set when the gateway drains: what runs is finished, what comes is refused."""
 
@@ -85,6 +94,7 @@ class ChatRoute:
             except Exception as error:  # noqa: BLE001  (the edge: whatever it is, the client gets an answer)
                 await exchange.fail(error)
         exchange.log()
+        exchange.remember(self._recent)
 
     async def _serve(self, exchange: "_Exchange", headers: Iterable[tuple[bytes, bytes]], lifeline: Lifeline) -> None:
         exchange.principal = self._keyring.authenticate(headers)
@@ -195,6 +205,11 @@ class _Exchange:
             stopwatch=self._stopwatch,
             ended=self._ended,
         )
+
+    def remember(self, recent: RecentAnswers) -> None:
+        """Let the caller judge the answer later."""
+        if self.principal is not None and self._outcome.status == 200:  # noqa: PLR2004
+            recent.note(self._hex, Answered(self.principal.id, self.trail.tier, self.trail.model))
 
     def _headers(self, trail: Trail | None = None) -> Headers:
         headers = route_headers(self._hex, trail or self.trail)

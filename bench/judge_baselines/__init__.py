@@ -1,0 +1,1 @@
+"""What the judge is compared with: MiniLM with logistic regression, nearest neighbours, length, chance."""

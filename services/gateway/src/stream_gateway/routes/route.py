@@ -1,0 +1,90 @@
+"""POST /v1/route: what would happen to a chat request, and why. Nothing is sent to a model."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Header, Request
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+
+from stream_core.ids import new_id
+from stream_core.openai.models import parse_chat
+from stream_gateway.auth import Keyring
+from stream_gateway.backends.registry import Registry
+from stream_gateway.pipeline import Asked, Pipeline
+from stream_gateway.routes.models import Error
+from stream_gateway.stream import read_body
+
+
+class RouteCandidate(BaseModel):
+    """A model that would be tried."""
+
+    tier: str
+    model: str
+    reason: str
+
+
+class RouteExclusion(BaseModel):
+    """A tier, or one model of it, that would not be."""
+
+    tier: str
+    model: str | None = None
+    why: str
+
+
+class Explanation(BaseModel):
+    """What would happen."""
+
+    tier: str | None
+    """Who would answer; None when nobody can."""
+    model: str | None
+    level: Literal["LOW", "MEDIUM", "HIGH"] | None
+    """None when the judge is away."""
+    confidence: float
+    scores: dict[str, float]
+    """Probability of a good answer by tier that may see the request."""
+    expected_output_tokens: int
+    reasons: list[str]
+    candidates: list[RouteCandidate]
+    """In the order of trying."""
+    excluded: list[RouteExclusion]
+
+
+def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max_body_bytes: int) -> APIRouter:
+    """Build the route.
+
+    Args:
+        keyring: who may ask.
+        registry: what there is.
+        pipeline: the one that chat requests go through.
+        max_body_bytes: as for chat requests.
+    """
+    router = APIRouter(
+        prefix="/v1",
+        tags=["routing"],
+        dependencies=[Depends(HTTPBearer(auto_error=False))],
+        responses={401: {"model": Error, "description": "No valid API key"}},
+    )
+
+    @router.post("/route", summary="Explain where a chat request would go", operation_id="explain_route")
+    async def explain(request: Request, x_stream_privacy: Annotated[str | None, Header()] = None) -> Explanation:
+        principal = keyring.authenticate(request.headers.raw)
+        length = request.headers.get("content-length", "")
+        body = await read_body(request.receive, int(length) if length.isdigit() else None, max_body_bytes)
+        asked = Asked(new_id(), principal, parse_chat(body), len(body), x_stream_privacy, {}, tell=None)
+        async with registry.hold() as generation:
+            plan, verdict = await pipeline.explain(asked, generation)
+        first = plan.candidates[0] if plan.candidates else None
+        reasons = [first.reason] if first else []
+        return Explanation(
+            tier=first.tier if first else None,
+            model=first.model.id if first else None,
+            level=verdict.level or None,
+            confidence=verdict.confidence,
+            scores=dict(verdict.scores),
+            expected_output_tokens=verdict.expected_output_tokens,
+            reasons=[*reasons, *([verdict.note] if verdict.note else []), *verdict.reasons],
+            candidates=[RouteCandidate(tier=c.tier, model=c.model.id, reason=c.reason) for c in plan.candidates],
+            excluded=[RouteExclusion(tier=out.tier, model=out.model, why=out.words) for out in plan.excluded],
+        )
+
+    return router

@@ -1,0 +1,79 @@
+"""How a text is written, in numbers: shares of digits, names and rare words, its marks, its lettered options. Pure.
+
+`features` counts what the words mean; this module only looks at their shape. Everything reads the bounded excerpt.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from statistics import fmean, pstdev
+
+from stream_judge import vocabulary as v
+
+_WORD = re.compile(r"[A-Za-z]+")
+_DIGITS = re.compile(r"\d+")
+_DECIMAL = re.compile(r"\d+\.\d+")
+_NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+")
+_FIGURE = re.compile(r"[\s$\-\d.,%/\u00d7x*^e+()]+[A-Za-z/°^0-9]*")
+_LONG_WORD = 9
+_MOST = 40
+"""Marks beyond this many say nothing more."""
+
+
+def written_form(stem: str) -> Mapping[str, float]:
+    """Measure a text without its options.
+
+    Args:
+        stem: bounded, in its own letter case.
+
+    Returns:
+        Finite values by feature name; shares are of characters or words, counts end at 40.
+    """
+    words = _WORD.findall(stem)
+    lowered = [word.lower() for word in words]
+    count, size = len(words) or 1, len(stem) or 1
+    digits = _DIGITS.findall(stem)
+    end = stem.rstrip()[-1:]
+    return {
+        "digit_share": sum(map(len, digits)) / size,
+        "capital_share": sum(1 for character in stem if "A" <= character <= "Z") / size,
+        "long_word_share": sum(1 for word in words if len(word) >= _LONG_WORD) / count,
+        "distinct_share": len(set(lowered)) / count,
+        "name_share": len(_NAME.findall(stem)) / count,
+        "longest_number": min(_MOST, max(map(len, digits), default=0)),
+        "decimals": min(_MOST, len(_DECIMAL.findall(stem))),
+        "question_marks": min(_MOST, stem.count("?")),
+        "commas": min(_MOST, stem.count(",")),
+        "blanks": min(_MOST, stem.count("_")),
+        "line_breaks": min(_MOST, stem.count("\n")),
+        "brackets": min(_MOST, stem.count("(")),
+        "ends_in_question": float(end == "?"),
+        "ends_open": float(end not in {"?", "."}),
+    }
+
+
+def options_form(text: str) -> Mapping[str, float]:
+    """Measure lettered options; all zero in a text without at least three of them."""
+    options = [line.strip()[2:].strip() for line in v.OPTION.findall(text)]
+    if len(options) < v.FEWEST_OPTIONS:
+        return dict.fromkeys(OPTION_FEATURES, 0.0)
+    return dict(zip(OPTION_FEATURES, _options(options), strict=True))
+
+
+OPTION_FEATURES = (
+    "option_length", "option_longest", "option_shortest", "option_spread", "option_numbers", "option_figures",
+    "option_variety",
+)  # fmt: skip
+
+
+def _options(options: Sequence[str]) -> tuple[float, ...]:
+    sizes = [float(len(option)) for option in options]
+    words = [set(re.findall(r"\w+", option.lower())) for option in options]
+    return (
+        fmean(sizes),
+        max(sizes),
+        min(sizes) + 1.0,
+        pstdev(sizes),
+        fmean(float(_DIGITS.search(option) is not None) for option in options),
+        fmean(float(_FIGURE.fullmatch(option) is not None) for option in options),
+        len(set().union(*words)) / max(1, sum(map(len, words))),
+    )

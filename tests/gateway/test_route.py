@@ -1,0 +1,101 @@
+"""POST /v1/route explains and sends nothing; POST /v1/feedback keeps the owner's thumbs."""
+
+import json
+import stat
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+from gateway.stage import Gateway, Stage, chat, error_of, tier, tls_env, until
+
+from stream_core.testing import programs
+
+pytestmark = pytest.mark.process
+PROOF = {"messages": [{"role": "user", "content": "Prove that every finite group of odd order is solvable."}]}
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Stage:
+    tiers = [tier("local", engine), tier("cloud", engine, privacy="public")]
+    stage = Stage(tmp_path_factory.mktemp("route"), {"tiers": tiers})
+    stage.add_key("other")
+    stage.add_key("local-only", tiers=["local"])
+    return stage
+
+
+@pytest.fixture(scope="module")
+def gateway(stage: Stage) -> Iterator[Gateway]:
+    env = {"STREAM_CONFIG": str(stage.folder / "stream.yaml"), **tls_env("judge", stage.folder / "tls", "judge")}
+    with programs.start("stream_judge", env=env) as judge:
+        settings = {
+            "judge_target": f"127.0.0.1:{judge.ready['port']}",
+            "judge_deadline_ms": 5_000,
+            "feedback_file": stage.folder / "thumbs.jsonl",
+            "feedback_max_bytes": 1024,
+        }
+        with stage.run(**settings) as gateway:
+            yield gateway
+
+
+async def post(gateway: Gateway, path: str, body: Any, key: str = "all", **headers: str) -> tuple[int, bytes, Any]:
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(gateway.url + path, json=body, headers={**gateway.headers(key), **headers}) as answer,
+    ):
+        return answer.status, await answer.read(), answer.headers
+
+
+async def test_explain(gateway: Gateway) -> None:
+    """A hard question goes to the cloud: the answer says who, why, what else, and the judge's words."""
+    status, body, _ = await post(gateway, "/v1/route", {"model": "auto", **PROOF})
+    told = json.loads(body)
+    assert status == 200, body
+    assert (told["tier"], told["model"], told["level"]) == ("cloud", "cloud-model", "HIGH")
+    assert set(told["scores"]) == {"local", "cloud"}
+    assert "asks for a proof" in told["reasons"]
+    assert [candidate["tier"] for candidate in told["candidates"]] == ["cloud", "local"]
+    assert told["excluded"] == []
+
+
+async def test_explain_names_what_is_out(gateway: Gateway) -> None:
+    """Privacy, entitlement and pins appear as exclusions with their reasons, and nothing is sent."""
+    before = len(gateway.lines("request"))
+    asked, restricted = {"model": "auto", **PROOF}, {"x-stream-privacy": "restricted"}
+    private = json.loads((await post(gateway, "/v1/route", asked, **restricted))[1])
+    entitled = json.loads((await post(gateway, "/v1/route", {"model": "auto", **PROOF}, "local-only"))[1])
+    pinned = json.loads((await post(gateway, "/v1/route", {"model": "local", **PROOF}))[1])
+    assert [told["tier"] for told in (private, entitled, pinned)] == ["local"] * 3
+    whys = [told["excluded"][0]["why"] for told in (private, entitled, pinned)]
+    assert "may see text up to 'public'" in whys[0]
+    assert "may not use" in whys[1]
+    assert "the caller named 'local'" in whys[2]
+    assert set(private["scores"]) == {"local"}
+    assert len(gateway.lines("request")) == before
+
+
+async def test_explain_refuses_what_chat_refuses(gateway: Gateway) -> None:
+    """A wrong body and an unknown model are the same errors as for a chat."""
+    assert (await post(gateway, "/v1/route", {"model": "auto"}))[0] == 400
+    status, body, _ = await post(gateway, "/v1/route", {"model": "nobody", **PROOF})
+    assert (status, error_of(body)["code"]) == (404, "model_not_found")
+
+
+async def test_feedback(gateway: Gateway, stage: Stage) -> None:
+    """The key that asked may judge its answer, no other one; the file is private and bounded."""
+    _, _, headers = await post(gateway, "/v1/chat/completions", chat(stream=False))
+    request_id = headers["x-request-id"]
+    thumb = {"request_id": request_id, "good": False, "prompt": "hello"}
+    await until(lambda: any(line.get("request_id") == request_id for line in gateway.lines("request")))
+    assert (await post(gateway, "/v1/feedback", thumb, "other"))[0] == 404
+    assert (await post(gateway, "/v1/feedback", {**thumb, "good": "yes"}))[0] == 400
+    status, body, _ = await post(gateway, "/v1/feedback", thumb)
+    assert (status, json.loads(body)["good"]) == (200, False)
+    path = stage.folder / "thumbs.jsonl"
+    kept = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["prompt"], line["good"], line["request_id"]) for line in kept] == [("hello", False, request_id)]
+    assert kept[0]["tier"] in {"local", "cloud"}
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    status, body, _ = await post(gateway, "/v1/feedback", {**thumb, "prompt": "x" * 900})
+    assert status == 429
+    assert "at most 1,024" in error_of(body)["message"]

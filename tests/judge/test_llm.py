@@ -1,0 +1,105 @@
+"""A language model as judge: its grades, its deadline, and the learned score behind it."""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from stream_judge.classify import Classifier, LearnedBackend
+from stream_judge.context import Turn
+from stream_judge.features import Shape
+from stream_judge.grading import read_grades, standard_probabilities
+from stream_judge.llm import CascadeBackend, open_llm
+from stream_judge.query import Query
+from stream_judge.settings import LlmSettings
+from stream_judge.weights import Weights
+
+QUERY = Query((Turn("user", "Why do cats purr when they sleep?"),), ("local", "hpc", "cloud"), Shape())
+
+
+def answer(**grades: float) -> dict[str, Any]:
+    alternatives = [{"token": f" {letter}", "logprob": math.log(p)} for letter, p in grades.items()]
+    return {"choices": [{"logprobs": {"content": [{"token": "A", "top_logprobs": alternatives}]}}]}
+
+
+@contextlib.asynccontextmanager
+async def model(reply: Any, asked: list[Any], *, hang: bool = False) -> AsyncIterator[str]:
+    """A server that speaks OpenAI's API, as far as a judge needs it."""
+
+    async def complete(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        if hang:
+            await asyncio.Event().wait()
+        return web.json_response(reply)
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", complete)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
+async def ask(weights: Weights, url: str, **settings: Any) -> Any:
+    chosen = LlmSettings(base_url=url, model="m", **settings)
+    async with open_llm(chosen, LearnedBackend(weights), prompt="Grade.", key="") as llm:
+        return await Classifier(llm, cache_entries=4).classify(QUERY)
+
+
+async def test_grades_become_probabilities(weights: Weights) -> None:
+    """The log-probabilities of A, B and C count, and one constrained token is asked for."""
+    asked: list[Any] = []
+    async with model(answer(A=0.1, B=0.7, C=0.2), asked) as url:
+        verdict = await ask(weights, url, fields={"guided_choice": ["A", "B", "C"]})
+    assert verdict.backend == "llm"
+    assert verdict.score.probabilities == pytest.approx((0.09, 0.72, 0.828))
+    assert verdict.score.reasons[0].text == "graded B by m (0.70)"
+    assert (asked[0]["max_tokens"], asked[0]["logprobs"]) == (1, True)
+    assert asked[0]["guided_choice"] == ["A", "B", "C"]
+    assert "purr" in asked[0]["messages"][1]["content"]
+
+
+@pytest.mark.parametrize("reply", [{}, {"choices": []}, answer(X=0.9), {"choices": [{"logprobs": None}]}, []])
+async def test_no_grade_no_harm(weights: Weights, reply: Any) -> None:
+    """An answer without grades leaves the learned verdict."""
+    async with model(reply, []) as url:
+        assert (await ask(weights, url)).backend == "learned"
+
+
+async def test_deadline(weights: Weights) -> None:
+    """A model that does not answer in time leaves the learned verdict, which is not remembered."""
+    asked: list[Any] = []
+    async with model({}, asked, hang=True) as url:
+        verdict = await ask(weights, url, deadline_s=0.05)
+    assert (verdict.backend, verdict.keep, len(asked)) == ("learned", False, 1)
+
+
+async def test_cascade(weights: Weights) -> None:
+    """The model is asked only where the learned score stands within the band."""
+    learned = LearnedBackend(weights)
+    asked: list[Any] = []
+    async with (
+        model(answer(A=1.0), asked) as url,
+        open_llm(LlmSettings(base_url=url, model="m"), learned, prompt="Grade.", key="") as llm,
+    ):
+        far = CascadeBackend(learned, llm, good_enough=0.01, band=0.001)
+        near = CascadeBackend(learned, llm, good_enough=0.5, band=1.0)
+        assert (await Classifier(far, cache_entries=0).classify(QUERY)).backend == "learned"
+        assert asked == []
+        assert (await Classifier(near, cache_entries=0).classify(QUERY)).backend == "llm"
+        assert far.version != near.version
+
+
+def test_reading_grades() -> None:
+    """Tokens of one letter in any case and with blanks are summed, and what is left is shared out."""
+    grades = read_grades(answer(A=0.2, a=0.2, B=0.4, the=0.2))
+    assert grades == pytest.approx((0.5, 0.5, 0.0))
+    assert standard_probabilities((1.0, 0.0, 0.0)) == (0.9, 0.9, 0.9)
