@@ -13,7 +13,10 @@ import aiohttp
 import nats
 import psutil
 
+from stream_core.grpc_client import open_channel
 from stream_core.ids import new_id
+from stream_core.rpc import hpc_dispatch_pb2, hpc_dispatch_pb2_grpc
+from stream_core.settings import TlsFiles
 from stream_core.testing.road import Road
 from stream_core.wire.frames import FrameType, encode
 from stream_core.wire.subjects import lease_in
@@ -262,6 +265,27 @@ async def leave(road: Road) -> float:
         async with session.get(f"{road.engine_url}/events?aborted={before + 1}") as answer:
             seen = await answer.json()
     return (max(request.get("aborted_at", 0.0) for request in seen) - left) * 1000
+
+
+async def leave_nothing(road: Road) -> None:
+    """A client leaves once its worker has told that it runs a request; returns when no worker tells of any."""
+    tls = road.folder / "tls"
+    files = TlsFiles(ca=tls / "ca.pem", certificate=tls / "gateway.pem", key=tls / "gateway.key")
+    target = f"127.0.0.1:{road.services['hpc_dispatch'].ready['port']}"
+    body = {"model": "hpc", "stream": True, "messages": MESSAGES, "script": {"tokens": 10_000, "interval_ms": 10}}
+    async with client(road) as session, open_channel(target, files) as channel:
+        stub = hpc_dispatch_pb2_grpc.HpcDispatchStub(channel)
+        news = aiter(stub.WatchPool(hpc_dispatch_pb2.WatchPoolRequest(gateway_id="test")))
+
+        async def until_running(count: int) -> None:
+            while sum(worker.running for worker in (await anext(news)).workers) != count:
+                pass
+
+        async with session.post(f"{road.gateway_url}/v1/chat/completions", json=body) as response:
+            await response.content.readany()
+            await until_running(1)
+            response.close()
+        await until_running(0)
 
 
 async def requests(road: Road, session: aiohttp.ClientSession) -> list[dict[str, object]]:

@@ -106,6 +106,8 @@ async def test_the_document_tells_the_truth(gateway: Gateway, client: aiohttp.Cl
         "/v1/models/{model}",
         "/v1/tiers",
         "/v1/chat/completions",
+        "/v1/route",
+        "/v1/feedback",
         "/v1/files",
         "/v1/files/{file_id}",
         "/v1/files/{file_id}/content",

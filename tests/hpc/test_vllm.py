@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.process, pytest.mark.skipif(bool(node.why_not()), reas
 LIMIT_S = 600.0
 """Of a start, and so of everything that may wait for one: 20 s on two idle cores, minutes on busy ones."""
 ASK: dict[str, Any] = {"messages": [{"role": "user", "content": "hello there"}], "temperature": 0, "max_tokens": 120}
-LONG: dict[str, Any] = ASK | {"max_tokens": 6000}
+LONG: dict[str, Any] = ASK | {"max_tokens": 3000}
 """So long that whatever is done after its first words comes before its end."""
 WEATHER = {
     "type": "object",
@@ -227,7 +227,7 @@ async def test_many_at_once_are_one_batch(road, session, tier):
 
 
 async def test_a_client_that_leaves_stops_vllm(road, session, tier):
-    """By vLLM's own metrics nothing runs any more, and of 6,000 tokens most were never made."""
+    """By vLLM's own metrics nothing runs any more, and of 3,000 tokens most were never made."""
 
     async def told() -> tuple[float, float, float]:
         metrics = "".join([await each.metrics(session) for each in node.engines(road)])
@@ -249,7 +249,7 @@ async def test_a_client_that_leaves_stops_vllm(road, session, tier):
     await until(stopped)
     made, complete, _ = await told()
     assert complete == complete_before
-    assert made - made_before < 3000
+    assert made - made_before < 2000
 
 
 async def cut(road, session, tier, kill):
@@ -273,8 +273,8 @@ async def test_the_engine_is_killed_and_started_again(road, session, tier, engin
     await wait_hot(road, workers=2, within_s=LIMIT_S)
     again = [each for each in node.engines(road) if each.worker == victim.worker]
     assert [each.processes[0] == victim.processes[0] for each in again] == [False]
-    answer = await Asked(session, again[0].url, again[0].api_key, node.MODEL).whole(**LONG)
-    assert answer["choices"][0]["message"]["content"] == expected
+    answer = await Asked(session, again[0].url, again[0].api_key, node.MODEL).whole(**ASK)
+    assert expected.startswith(answer["choices"][0]["message"]["content"])
 
 
 async def test_the_worker_is_killed(road, session, tier, engine):

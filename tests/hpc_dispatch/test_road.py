@@ -13,6 +13,7 @@ from stream_core.testing.road import run_road, wait_hot
 pytestmark = pytest.mark.process
 
 STREAMS = 16
+RENEWED = 64
 
 
 async def test_dispatch_killed_while_streams_run(tmp_path):
@@ -49,24 +50,25 @@ async def test_dispatch_killed_while_streams_run(tmp_path):
 
 
 async def test_worker_reaches_its_walltime(tmp_path):
-    """A pool of one is renewed without a gap, a stream on the old worker finishes; left alone, the new one ends."""
+    """A pool of one is renewed without a gap, 64 streams on the old worker finish; left alone, the new one ends."""
     script = {"tokens": 150, "interval_ms": 25, "text": " {n}"}
-    pool = {"walltime_s": 12, "min_ready": 1, "max_workers": 1}
+    pool = {"walltime_s": 20, "min_ready": 1, "max_workers": 1}
     with run_road(tmp_path, pool=pool, env={"STREAM_WORKER__DRAIN_S": "2", "STREAM_WORKER__ORPHAN_S": "1"}) as road:
         await wait_hot(road)
-        (first,) = road.workers()
+        first = road.workers()[0]
         statuses = []
         async with asyncio.timeout(60), clients(road) as session:
             expected = await undisturbed(road, session, script)
             await until(lambda: len(road.workers()) == 2)
-            client = Client()
+            running = [Client() for _ in range(RENEWED)]
             async with asyncio.TaskGroup() as group:
-                group.create_task(client.run(road, session, script))
+                for client in running:
+                    group.create_task(client.run(road, session, script))
                 while first.pid in [process.pid for process in road.workers()]:
                     statuses.append(await answer(road, session))
                     await asyncio.sleep(0.05)  # the time of the renewal is the deed
             statuses += [await answer(road, session) for _ in range(5)]
-        assert client.body == expected
+        assert [client.body == expected for client in running] == [True] * RENEWED
         assert set(statuses) == {200}
         assert len(statuses) > 20
         assert first.pid not in [process.pid for process in road.workers()]

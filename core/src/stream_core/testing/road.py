@@ -205,7 +205,7 @@ async def wait_hot(road: Road, *, workers: int = 1, within_s: float = _READY_S) 
         TimeoutError: the gateway still waits for the first worker.
     """
     deadline = time.monotonic() + within_s
-    body = {"model": "hpc", "messages": [{"role": "user", "content": "hi"}]}
+    body = {"model": "hpc", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 8}
     headers, limit = {"authorization": f"Bearer {road.api_key}"}, aiohttp.ClientTimeout(total=2 * within_s)
     async with aiohttp.ClientSession(headers=headers, timeout=limit) as session:
         while True:
