@@ -15,7 +15,7 @@ from stream_core.errors import (
     UpstreamUnavailable,
 )
 from stream_gateway.batches.retries import MOST_TRIES, is_pushback, pause_s
-from stream_gateway.batches.throttle import FULL, PATIENCE_S, Load, Throttle, look
+from stream_gateway.batches.throttle import FULL, PATIENCE_S, Load, Rest, Throttle, look
 
 EIGHT = Throttle(most=64, limit=8.0)
 
@@ -70,9 +70,9 @@ def _rejected(status: int) -> UpstreamRejected:
 @pytest.mark.parametrize(
     ("error", "first", "last", "pushback"),
     [
-        (UpstreamUnavailable("away"), 0.5, 60.0, True),
-        (LimitExceeded("later"), 0.5, 60.0, True),
-        (_rejected(429), 0.5, 60.0, True),
+        (UpstreamUnavailable("away"), 1.0, 1.0, True),
+        (LimitExceeded("later"), 1.0, 1.0, True),
+        (_rejected(429), 1.0, 1.0, True),
         (StreamBroken("lost"), 0.5, None, False),
         (UpstreamTimeout("slow"), 0.5, None, False),
         (_rejected(408), 0.5, None, False),
@@ -88,3 +88,17 @@ def test_retries(error: StreamError, first: float | None, last: float | None, pu
     assert is_pushback(error) is pushback
     if first is not None:
         assert pause_s(error, 2) == 1.0
+
+
+def test_a_replica_that_has_no_room_rests_longer_each_time() -> None:
+    """Others may reach workers that it can't: it leaves the lines to them. One line with room ends that."""
+    rest = Rest()
+    begun = []
+    now = 100.0
+    for _ in range(8):
+        for _ in range(64):  # all that ran at once count as one
+            rest = rest.after(now, room=False)
+        begun.append(rest.until - now)
+        now = rest.until
+    assert begun == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+    assert rest.after(now, room=True) == Rest()

@@ -7,6 +7,7 @@ a line that ran twice still has one result.
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,6 +63,8 @@ class Executor:
         self._registry = registry
         self._pipeline = pipeline
         self._max_line = max_line
+        self._lost: Counter[tuple[str, int]] = Counter()
+        """How often each line that is tried again was lost here. Deliveries tell less: they count refusals, too."""
 
     async def run(self, batch: BatchRecord, taken: Taken, principal: Principal, redeliver_s: float) -> bool:
         """Run a line to its result, or put it back.
@@ -84,6 +87,7 @@ class Executor:
             if isinstance(outcome, Again):
                 await taken.message.nak(delay=outcome.pause_s)
                 return not outcome.pushback
+            self._lost.pop((batch.id, taken.number), None)
             await self._keep(batch, taken, outcome)
             await taken.message.ack()
         except asyncio.CancelledError:
@@ -128,9 +132,12 @@ class Executor:
             return await self._exchange(batch, line, exchange)
         except StreamError as error:
             exchange.ended = error.code
-            pause = pause_s(error, taken.delivery)
+            place, pushback = (batch.id, taken.number), is_pushback(error)
+            self._lost[place] += not pushback
+            pause = pause_s(error, self._lost[place])
             if pause is not None:
-                return Again(pause, is_pushback(error))
+                return Again(pause, pushback)
+            del self._lost[place]
             exchange.outcome.status = error.status_hint
             return refused(line.custom_id, exchange.id, error)
         except Exception as error:  # noqa: BLE001  (the edge: one line's bug must not stop all others)

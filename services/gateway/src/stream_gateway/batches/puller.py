@@ -15,7 +15,7 @@ from stream_gateway.batches.gauge import Gauge
 from stream_gateway.batches.journal import WorkQueue
 from stream_gateway.batches.records import BatchRecord
 from stream_gateway.batches.store import Store
-from stream_gateway.batches.throttle import Throttle, look
+from stream_gateway.batches.throttle import Rest, Throttle, look
 
 _log = logging.getLogger(__name__)
 _MEASURE_S: Final = 0.25
@@ -55,6 +55,7 @@ class Puller:
         self._gauge = gauge
         self._idle = idle
         self._throttle = Throttle(store.limits.max_concurrency)
+        self._rest = Rest()
         self._refusals = 0
         self._most = 0
         self.open: dict[str, Open] = {}
@@ -108,7 +109,8 @@ class Puller:
             StoreAway: the broker is.
         """
         now = time.monotonic()
-        ready = [batch for batch in self.open.values() if batch.ask_again_at <= now]
+        resting = now < self._rest.until
+        ready = [batch for batch in self.open.values() if batch.ask_again_at <= now and not resting]
         took = 0
         for place, batch in enumerate(ready):
             room = self._throttle.allowed - self._running()
@@ -155,8 +157,9 @@ class Puller:
             await message.term()
             return
         redeliver_s = self._store.limits.redeliver_s
-        if not await self._executor.run(batch.record, taken, batch.principal, redeliver_s):
-            self._refusals += 1
+        room = await self._executor.run(batch.record, taken, batch.principal, redeliver_s)
+        self._rest = self._rest.after(time.monotonic(), room=room)
+        self._refusals += not room
 
     def _running(self) -> int:
         return sum(len(batch.running) for batch in self.open.values())

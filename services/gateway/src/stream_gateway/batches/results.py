@@ -39,8 +39,6 @@ class Taken:
     number: int
     work: LineWork
     message: Msg
-    delivery: int
-    """How often it was taken, from 1."""
 
 
 class Results:
@@ -81,7 +79,7 @@ class Results:
         number = _number(message.subject)
         content = self._sealer.unseal(message.data, "line", batch, str(number))
         work = msgspec.json.decode(content, type=LineWork)
-        return Taken(number, work, message, message.metadata.num_delivered or 1)
+        return Taken(number, work, message)
 
     async def is_done(self, batch: str, number: int) -> bool:
         """Whether a line has its result already."""

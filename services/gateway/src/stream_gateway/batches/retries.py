@@ -2,8 +2,9 @@
 
 what happened                                          | then
 -------------------------------------------------------+-----------------------------------------------
-nobody there, busy, shutting down (503, 429)           | again, until the batch expires
-lost on the way, too slow, an engine's 5xx             | again, `MOST_TRIES` deliveries at most
+nobody there, busy, shutting down (503, 429)           | again soon, until the batch expires: another replica may
+                                                       | have room, and the one that had none rests (`throttle.Rest`)
+lost on the way, too slow, an engine's 5xx             | again, `MOST_TRIES` times at most
 anything else                                          | it is the line's answer
 """
 
@@ -14,6 +15,7 @@ from stream_core.errors import LimitExceeded, StreamError, UpstreamRejected, Ups
 MOST_TRIES: Final = 8
 _FIRST_PAUSE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 60.0
+_SOON_S: Final = 1.0
 _TOO_MANY: Final = 429
 _TIMEOUT: Final = 408
 
@@ -25,15 +27,15 @@ def is_pushback(error: StreamError) -> bool:
     return isinstance(error, UpstreamUnavailable | LimitExceeded)
 
 
-def pause_s(error: StreamError, delivery: int) -> float | None:
+def pause_s(error: StreamError, tries: int) -> float | None:
     """Tell after which pause a line is asked again; None: it is not.
 
     Args:
         error: how it failed.
-        delivery: how often the line was taken from the queue, from 1.
+        tries: how often it was lost so far, this time included.
     """
-    pause = min(_FIRST_PAUSE_S * 2.0 ** min(delivery - 1, 10), _LONGEST_PAUSE_S)
     if is_pushback(error):
-        return pause
+        return _SOON_S
+    pause = min(_FIRST_PAUSE_S * 2.0 ** min(tries - 1, 10), _LONGEST_PAUSE_S)
     passing = error.retryable or (isinstance(error, UpstreamRejected) and error.status == _TIMEOUT)
-    return pause if passing and delivery < MOST_TRIES else None
+    return pause if passing and tries < MOST_TRIES else None

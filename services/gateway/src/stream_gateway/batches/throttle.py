@@ -15,6 +15,9 @@ PATIENCE_S: Final = 0.5
 FIRST_LIMIT: Final = 4.0
 _AGAIN_S: Final = 1.0
 """Two halvings are at least so far apart, so that the first one can take effect."""
+_FIRST_REST_S: Final = 0.5
+_LONGEST_REST_S: Final = 15.0
+_MOST_DOUBLINGS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,29 @@ class Throttle:
     def allowed(self) -> int:
         """Lines that may run at once."""
         return 0 if self.held else min(int(self.limit), self.most)
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """How long a replica begins nothing after nobody had room for its lines: others may be better off than it is."""
+
+    refused: int = 0
+    """Times in a row, without a line that found room."""
+    until: float = float("-inf")
+
+    def after(self, now: float, *, room: bool) -> "Rest":
+        """Take note of a line: with room all is well; refusals of lines begun before the rest count as one.
+
+        Args:
+            now: seconds of a monotonic clock.
+            room: whether somebody took it.
+        """
+        if room:
+            return Rest()
+        if now < self.until:
+            return self
+        pause_s = min(_FIRST_REST_S * 2.0**self.refused, _LONGEST_REST_S)
+        return Rest(min(self.refused + 1, _MOST_DOUBLINGS), now + pause_s)
 
 
 def pressed(load: Load) -> bool:
