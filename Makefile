@@ -29,7 +29,7 @@ test: .venv/installed  ## all tests, with real parts (at most 8 minutes on 2 cor
 
 test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute and vLLM (at most 20 minutes)
 	@mkdir -p .cache && tests/hpc/install.sh
-	$(BIN)/python -m pytest -q tests/hpc
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/hpc
 
 check: .venv/installed lint types imports stubs alone  ## lint, types, import contracts, stubs, each program alone
 

@@ -213,18 +213,17 @@ async def test_a_service_that_is_away_is_asked_again(lab, site, function):
         assert (await observing).exit_code == 5
 
 
-async def test_an_end_that_is_never_told(lab, site, function):
+async def test_an_end_that_is_never_told(lab, site, function, tmp_path):
     """A task that never resolves is over some time after its lease."""
-    clock = [time.time()]
-    with backend(lab, site, function, "exec sleep 600") as cluster:
+    clock, told = [time.time()], tmp_path / "pid"
+    with backend(lab, site, function, f"echo $$ >{told}; exec sleep 600") as cluster:
         cluster._clock = lambda: clock[0]
         handle = await cluster.submit(job := pilot())
         clock[0] += 600 + 121
         ended = await cluster.observe(handle)
         assert "its lease is over" in ended.reason
-    for process in psutil.process_iter(["cmdline"]):
-        if process.info["cmdline"] == ["sleep", "600"]:
-            process.kill()
+    await until(lambda: told.exists() and told.read_text().strip())
+    psutil.Process(int(told.read_text())).kill()
     await until(lambda: tasks(job)[0]["status"] == "success")
 
 
