@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from typing import Final
 
 import aiohttp
@@ -15,6 +16,8 @@ _PROBE_S: Final = 5.0
 """For one answer to "are you there": an engine that is loading may take a connection and say nothing."""
 _RECEIVE_BUFFER: Final = 256 * 1024
 _MAX_METRICS: Final = 4 * 1024 * 1024
+_STALE_TRIES: Final = 8
+"""On kept connections, before the last try: so many may have been closed by the engine at once."""
 _OK: Final = 200
 _NOT_READY: Final = 503
 _NO_METRICS: Final = frozenset({401, 403, 404, 405, 501})
@@ -131,3 +134,24 @@ async def _read_most(response: aiohttp.ClientResponse) -> bytes:
 def _log_ends(log: EngineLog) -> str:
     tail = log.tail()
     return f"its log ends:\n{tail}" if tail else "it wrote nothing"
+
+
+async def post(
+    session: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str]
+) -> aiohttp.ClientResponse:
+    """Ask the engine; the caller closes the response.
+
+    Engines close kept connections when they please (llama.cpp after each stream). One that turns out to be closed is
+    not the engine's answer: the next one is tried, and in the end a new one. Where nobody listens there is one try.
+
+    Raises:
+        aiohttp.ClientError: no connection, or one that was lost each time.
+    """
+    for _ in range(_STALE_TRIES):
+        try:
+            return await session.post(url, data=body, headers=headers)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            continue
+    return await session.post(url, data=body, headers=headers)

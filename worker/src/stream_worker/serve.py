@@ -20,7 +20,7 @@ from stream_core.wire import payloads
 from stream_core.wire.frames import Frame, FrameType, encode
 from stream_core.wire.sender import Chunk, SenderState
 from stream_worker.desk import Abort, Desk, Dropped, Request, Send, Start, Wake
-from stream_worker.engine import Engine
+from stream_worker.engine import Engine, post
 from stream_worker.first_tokens import FirstTokens
 from stream_worker.settings import WorkerSettings
 from stream_worker.uplink import Uplink
@@ -227,12 +227,7 @@ class Service:
         }
         headers |= {"content-type": "application/json", **self.engine.headers}
         body, asked = request.take_body(), time.monotonic()
-        try:
-            response = await self.session.post(self.engine.url + request.open.path, data=body, headers=headers)
-        except aiohttp.ServerDisconnectedError:
-            # Engines close kept connections when they please (llama.cpp after each stream): once more, on a new one.
-            response = await self.session.post(self.engine.url + request.open.path, data=body, headers=headers)
-        async with response:
+        async with await post(self.session, self.engine.url + request.open.path, body, headers) as response:
             content_type = response.headers.get("content-type", "application/octet-stream")
             self._send([request.sender.head(payloads.Head(status=response.status, content_type=content_type))])
             if response.content_type == "text/event-stream":
