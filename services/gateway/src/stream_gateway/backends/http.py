@@ -38,6 +38,7 @@ _ERROR_BODY_S: Final = 5.0
 _LARGE_BODY: Final = 1 << 20  # aiohttp wants larger ones as a file
 _FIRST_PROBE_PAUSE_S: Final = 0.1
 _PROBE_TIMEOUT_S: Final = 5.0
+_CANCEL_AGAIN_S: Final = 1.0
 
 
 class HttpBackend:
@@ -92,9 +93,10 @@ class HttpBackend:
     async def aclose(self) -> None:
         """Stop watching and close every connection."""
         if self._watcher is not None:
-            self._watcher.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watcher
+            # A cancellation that meets the end of a probe's own timeout can get lost in the library: then once more.
+            while not self._watcher.done():
+                self._watcher.cancel()
+                await asyncio.wait([self._watcher], timeout=_CANCEL_AGAIN_S)
         if self._session is not None:
             await self._session.close()
 
