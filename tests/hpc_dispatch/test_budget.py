@@ -1,9 +1,8 @@
 """A cluster's node hours a day: reserved before a job starts, given back when it ends early, never exceeded."""
 
-from dataclasses import replace
-
 import pytest
 from hpc_dispatch.plans import KEY, T0, fresh, pilot, ready, run, started
+from msgspec.structs import replace
 
 from stream_core.errors import ConfigError
 from stream_hpc_dispatch import budget, journal

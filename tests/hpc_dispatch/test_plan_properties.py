@@ -1,9 +1,10 @@
 """What holds for every sequence of events: played against clusters that know only what they were told to do."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stream_hpc_dispatch import journal
 from stream_hpc_dispatch.plan import (
