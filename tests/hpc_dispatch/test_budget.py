@@ -37,6 +37,10 @@ def test_nodes_count():
     """A job of four nodes costs four times as much."""
     _, actions = fresh(nodes=4, hours=2)
     assert actions == [StartJob(1, KEY, T0 + 1800 - OVERHANG_S)]
+    state, _ = fresh(nodes=4, hours=10, walltime_s=600)
+    assert budget.left_s(state, "here", 0, T0) == 36_000 - 4 * (600 + OVERHANG_S)
+    state, _ = run(state, JobEnded(T0 + 100, 1, 1))
+    assert budget.left_s(state, "here", 0, T0 + 100) == 36_000 - 4 * 100
 
 
 def test_no_job_for_a_useless_lease_and_words_that_say_why():
