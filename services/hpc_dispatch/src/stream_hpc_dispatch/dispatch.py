@@ -27,6 +27,7 @@ from stream_hpc_dispatch.leases import AnnouncementHeard, Lease, Leases, StatusH
 from stream_hpc_dispatch.plan import PoolKey
 from stream_hpc_dispatch.pool import model_state, snapshot
 from stream_hpc_dispatch.records import Record
+from stream_hpc_dispatch.running import Running, facts, first_of, record_of
 from stream_hpc_dispatch.vault import Found, Vault
 
 _log = logging.getLogger(__name__)
@@ -48,23 +49,6 @@ class Promises:
     private_key: str = field(repr=False)
     """PEM: signs the relay tickets."""
     ca_file: str = ""
-
-
-@dataclass(slots=True)
-class _Running:
-    key: PoolKey
-    expires: float
-    cluster: Cluster
-    handle: JobHandle | None = None
-    stop_asked: bool = False
-    stop_asked_at: float = 0.0
-    heard_at: float = 0.0
-    """When its worker last spoke; 0: never."""
-    silent: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when its worker counts as ended by its silence."""
-    kept: tuple[object, ...] = ()
-    """What was last written down of it."""
-    kept_at: float = 0.0
 
 
 class Dispatch:
@@ -124,7 +108,7 @@ class Dispatch:
         )
         self._faults = Once(_log)
         self._leases = Leases(self._faults.note)
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Running] = {}
         self._jobs: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -255,7 +239,7 @@ class Dispatch:
             self._apply(plan.ClusterSeen(self._clock(), name, health.online, health.reason))
             await asyncio.sleep(_HEALTH_S)
 
-    async def _look(self, pilot: int, lease: Lease, running: _Running) -> None:
+    async def _look(self, pilot: int, lease: Lease, running: Running) -> None:
         """Follow a job through its cluster's queue, until its worker speaks or it has ended."""
         while pilot in self._running and running.handle is not None and not lease.announced:
             view = await running.cluster.look(running.handle)
@@ -302,30 +286,10 @@ class Dispatch:
         for pool in self._state.pools:
             for pilot in pool.pilots:
                 running, lease = self._running[pilot.number], self._leases.of(pilot.number)
-                facts = (pilot.phase, pilot.stopping, running.handle, lease.announcement)
-                if facts != running.kept or now - running.kept_at >= self._refresh_s:
-                    running.kept, running.kept_at = facts, now
-                    self._vault.keep(self._record(pilot, running, lease))
-
-    def _record(self, pilot: plan.Pilot, running: _Running, lease: Lease) -> Record:
-        pool = self._pools[running.key]
-        return Record(
-            lease=lease.id,
-            bootstrap_secret=lease.bootstrap_secret,
-            cluster=running.key.cluster,
-            backend=running.cluster.backend,
-            model=running.key.model,
-            fingerprint=pool.fingerprint,
-            expires=running.expires,
-            handle=running.handle or "",
-            phase=pilot.phase.value,
-            stopping=pilot.stopping,
-            announcement=lease.announcement,
-            given_up=lease.given_up,
-            last_sequence=lease.last_sequence,
-            seen=pilot.seen,
-            ran_from=pilot.ran_from,
-        )
+                news = (pilot.phase, pilot.stopping, running.handle, lease.announcement)
+                if news != running.kept or now - running.kept_at >= self._refresh_s:
+                    running.kept, running.kept_at = news, now
+                    self._vault.keep(record_of(pilot, running, lease, self._pools[running.key]))
 
     async def _adopt(self, found: Found) -> None:
         """Go on with the leases of an earlier run whose jobs still run; end those that nobody wants."""
@@ -342,14 +306,14 @@ class Dispatch:
             lease = Lease(record.lease, number, record.bootstrap_secret)
             lease.restore(record.announcement, record.last_sequence, record.given_up)
             self._leases.grant(lease)
-            running = _Running(key, record.expires, self._clusters[record.cluster], handle)
+            running = Running(key, record.expires, self._clusters[record.cluster], handle)
             self._running[number] = running
             wanted = record.fingerprint == self._pools[key].fingerprint and not record.stopping
             phase, announced = plan.Phase(record.phase), record.announcement is not None
             # What the diary knows of it is counted as spent already.
             ran_from = None if self._diary.found else record.ran_from
             adoptees.append(plan.Adoptee(number, key, record.expires, phase, announced, wanted, ran_from))
-            _log.info("took a worker over", extra={**_facts(key, lease), "wanted": wanted})
+            _log.info("took a worker over", extra={**facts(key, lease), "wanted": wanted})
             self._spawn(self._follow(number, lease, running))
         for record in found.older:
             handle = await self._recover(record)
@@ -377,18 +341,18 @@ class Dispatch:
         _log.warning("stopping a worker of an earlier run: %s", reason, extra={"lease": to_hex(record.lease)})
         cluster = self._clusters[record.cluster]
         await cluster.stop(handle)
-        if await _first(cluster.observe(handle), self._leaving) is not None:
+        if await first_of(cluster.observe(handle), self._leaving) is not None:
             self._vault.forget(record.lease)
 
     def _start(self, action: plan.StartJob) -> None:
         lease = Lease(new_id(), action.pilot, secrets.token_bytes(SECRET_BYTES))
         self._leases.grant(lease)
-        running = _Running(action.key, action.expires, self._clusters[action.key.cluster])
+        running = Running(action.key, action.expires, self._clusters[action.key.cluster])
         self._running[action.pilot] = running
-        _log.info("starting a worker", extra=_facts(action.key, lease))
+        _log.info("starting a worker", extra=facts(action.key, lease))
         self._spawn(self._run(action, lease, running))
 
-    async def _run(self, action: plan.StartJob, lease: Lease, running: _Running) -> None:
+    async def _run(self, action: plan.StartJob, lease: Lease, running: Running) -> None:
         """Follow one job from its submission to its end."""
         # First the record: whatever happens after it, the next run knows of this job.
         if not await self._recorded(lease):
@@ -443,13 +407,13 @@ class Dispatch:
             raise
         return handle
 
-    async def _follow(self, pilot: int, lease: Lease, running: _Running) -> None:
+    async def _follow(self, pilot: int, lease: Lease, running: Running) -> None:
         """Wait for a job's end."""
         if running.handle is None:
             raise RuntimeError("a job without handle")
         looking = asyncio.create_task(self._look(pilot, lease, running))
         try:
-            ended = await _first(running.cluster.observe(running.handle), self._leaving, running.silent)
+            ended = await first_of(running.cluster.observe(running.handle), self._leaving, running.silent)
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
@@ -458,19 +422,19 @@ class Dispatch:
         elif running.silent.is_set():
             await self._presume_ended(pilot, lease, running)
         else:
-            _log.warning("left to the next run: its cluster told no end of it", extra=_facts(running.key, lease))
+            _log.warning("left to the next run: its cluster told no end of it", extra=facts(running.key, lease))
 
-    async def _presume_ended(self, pilot: int, lease: Lease, running: _Running) -> None:
+    async def _presume_ended(self, pilot: int, lease: Lease, running: Running) -> None:
         """Free a silent worker's place; lease and record stay, so that this run or the next one can still stop it."""
         words = "its worker is silent, and its cluster told no end of it"
-        _log.warning("a worker's job counts as ended: %s", words, extra=_facts(running.key, lease))
+        _log.warning("a worker's job counts as ended: %s", words, extra=facts(running.key, lease))
         await self._in_charge()
         self._play(plan.JobEnded(self._clock(), pilot, None, "", started=True, reason=words))
         del self._running[pilot]
         self._ghosts[pilot] = running.expires
 
-    async def _ended(self, pilot: int, lease: Lease, running: _Running, ended: Ended, *, started: bool = True) -> None:
-        _log.info("a worker's job ended", extra={**_facts(running.key, lease), "exit_code": ended.exit_code})
+    async def _ended(self, pilot: int, lease: Lease, running: Running, ended: Ended, *, started: bool = True) -> None:
+        _log.info("a worker's job ended", extra={**facts(running.key, lease), "exit_code": ended.exit_code})
         await self._in_charge()
         now = self._clock()
         self._play(plan.JobEnded(now, pilot, ended.exit_code, ended.tail, started=started, reason=ended.reason))
@@ -497,7 +461,7 @@ class Dispatch:
             "a worker failed: %s",
             failure.reason,
             extra={
-                **_facts(failure.key, self._leases.of(failure.pilot)),
+                **facts(failure.key, self._leases.of(failure.pilot)),
                 "failures_in_a_row": failure.failures,
                 "retry_in_s": round(failure.retry_in_s, 3),
             },
@@ -507,20 +471,3 @@ class Dispatch:
         if self._jobs is None:
             raise RuntimeError("an action before `run`")
         self._jobs.create_task(work)
-
-
-async def _first(observing: Coroutine[Any, Any, Ended], *others: asyncio.Event) -> Ended | None:
-    """Wait for a job's end; None when one of the events comes first."""
-    job = asyncio.ensure_future(observing)
-    waiting = [asyncio.ensure_future(event.wait()) for event in others]
-    try:
-        await asyncio.wait({job, *waiting}, return_when=asyncio.FIRST_COMPLETED)
-        return job.result() if job.done() else None
-    finally:
-        for task in (job, *waiting):
-            task.cancel()
-        await asyncio.gather(job, *waiting, return_exceptions=True)
-
-
-def _facts(key: PoolKey, lease: Lease) -> dict[str, object]:
-    return {"lease": to_hex(lease.id), "cluster": key.cluster, "model": key.model}
