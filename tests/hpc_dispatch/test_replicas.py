@@ -165,6 +165,24 @@ async def test_a_leader_that_stood_still_does_not_act(replica, jobs):
             assert model.ready == 1
 
 
+async def test_what_a_leader_missed_is_the_next_ones_to_do(replica, jobs):
+    """Its worker dies while it stands still: the next leader starts another one, and it, woken, does not."""
+    async with replica() as first:
+        worker = await first.worker()
+        async with replica() as second:
+            await second.worker()
+            first.program.process.send_signal(signal.SIGSTOP)
+            try:
+                os.kill(second.facts(worker.lease_id)["pid"], signal.SIGKILL)
+                other = await second.worker(other_than=worker.lease_id)
+            finally:
+                first.program.process.send_signal(signal.SIGCONT)
+            await until_said(first, "another replica leads")
+            assert (await first.worker(other_than=worker.lease_id)).lease_id == other.lease_id
+            assert first.program.log().count("starting a worker") == 1
+            assert jobs() == {second.facts(lease)["pid"] for lease in (worker.lease_id, other.lease_id)}
+
+
 async def test_told_to_stop_it_hands_over(replica, jobs):
     """SIGTERM of the leader leaves its worker to the other one, which leads before the lease would have ended."""
     async with replica(LEADER_LEASE_S="60") as first:

@@ -267,7 +267,8 @@ async def test_a_deposed_leader_writes_nothing_over(bucket, tmp_path):
     old.keep_journal(b"of no use")
     old.keep(LASTING)
     with pytest.raises(DeposedError):
-        await writing
+        async with asyncio.timeout(10):
+            await writing
     assert [(await bucket.read(key)).revision for key in (NAME, JOURNAL)] == before
     with pytest.raises(DeposedError):
         await first.acting()
