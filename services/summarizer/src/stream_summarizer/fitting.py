@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from stream_summarizer import policy
+from stream_summarizer.analysis import Analysis
 from stream_summarizer.conversation import Conversation, Message
 from stream_summarizer.extract import Passage, Ranking, rank
 from stream_summarizer.tokens import Count, Counter
@@ -42,7 +43,14 @@ class ModelTask(msgspec.Struct, frozen=True):
 class Fitting:
     """Holds one request's counts; methods may take tens of milliseconds and belong in a thread."""
 
-    def __init__(self, conversation: Conversation, counter: Counter, budget: policy.Budget) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        counter: Counter,
+        budget: policy.Budget,
+        analyse: Callable[[str], Analysis] = Analysis,
+    ) -> None:
+        self._analyse = analyse
         self.conversation = conversation
         self.budget = budget
         self._counter = counter
@@ -110,7 +118,7 @@ class Fitting:
         messages = policy.condensed_messages(self.conversation, chosen)
         text = "\n".join(f"{message.role} ({message.index}): {_spoken(message)}" for message in messages)
         if self._counter.text(text) > source_tokens:
-            text = self._ranking(chosen).within(source_tokens, self._counter.text)
+            text = self._ranking(chosen).within(source_tokens, self._lines)
         key = b"\0".join([str(size).encode(), *(message.raw for message in messages)])
         return ModelTask(chosen, policy.condensed_spans(self.conversation, chosen), text, size, key)
 
@@ -142,11 +150,15 @@ class Fitting:
                 Passage(message.index, message.role, _spoken(message), self._counter.message(message))
                 for message in policy.condensed_messages(self.conversation, chosen)
             ]
-            self._rankings[spans] = rank(passages, self.question)
+            self._rankings[spans] = rank(passages, self.question, self._analyse)
         return self._rankings[spans]
 
     def _extract(self, chosen: policy.Plan, room: int) -> str:
-        return self._ranking(chosen).within(room, self._counter.text)
+        return self._ranking(chosen).within(room, self._lines)
+
+    def _lines(self, text: str) -> int:
+        """Count a text by its lines, of which the counter knows most from before; the whole prompt is counted later."""
+        return sum(self._counter.text(line) + 1 for line in text.split("\n"))
 
     def _key(self, chosen: policy.Plan, room: int) -> bytes:
         """Name an extraction: it depends on the question and on where the messages stand, too."""

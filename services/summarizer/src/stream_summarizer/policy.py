@@ -23,7 +23,7 @@ RECENT_SHARE: Final = 0.3
 """Of the tokens left by what must stay: how much the latest units may take; the summary gets the rest."""
 STEPS: Final = 8
 """The border moves in steps of a budget's eighth."""
-MARK: Final = "[STREAM's summary of messages "
+MARK: Final = "[Summary of messages "
 ACKNOWLEDGEMENT: Final = "Noted."
 ESTIMATE_MARGIN_TOKENS: Final = 32
 _SPANS_IN_WORDS: Final = 6

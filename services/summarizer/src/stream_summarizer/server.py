@@ -13,6 +13,7 @@ from stream_core.errors import InvalidRequest, RequestTooLarge, StreamError
 from stream_core.rpc import summarizer_pb2 as pb
 from stream_core.rpc import summarizer_pb2_grpc as rpc
 from stream_summarizer import policy
+from stream_summarizer.analysis import Analyses
 from stream_summarizer.backend import PROMPT_TOKENS, Answer, Backend
 from stream_summarizer.blocks import Blocks, block_key
 from stream_summarizer.conversation import Conversation, parse
@@ -53,6 +54,7 @@ class Summarizer(rpc.SummarizerServicer):
         self._backend = backend
         self._no_backend_reason = no_backend_reason
         self._blocks = Blocks(settings.cache_entries, settings.cache_bytes)
+        self._analyses = Analyses(settings.cache_bytes)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="fit")
 
     async def Count(self, request: pb.CountRequest, context: Context) -> pb.CountReply:  # noqa: N802  (gRPC's name)
@@ -116,6 +118,7 @@ class Summarizer(rpc.SummarizerServicer):
             self._parse(request.conversation),
             self._counters.of(target.tier, target.model),
             policy.Budget(target.context_window, target.reserved_output, self._settings.safety_margin),
+            self._analyses.of,
         )
         before = fitting.before
         allowed = fitting.budget.tokens(exact=before.exact)
