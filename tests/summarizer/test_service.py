@@ -3,6 +3,7 @@
 import asyncio
 import datetime
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -24,6 +25,8 @@ from stream_core.rpc import summarizer_pb2 as pb
 from stream_core.rpc import summarizer_pb2_grpc as rpc
 from stream_core.settings import TlsFiles
 from stream_core.testing.programs import Program, start
+from stream_summarizer.fitting import QUOTED
+from stream_summarizer.giant import LEFT_OUT
 from stream_summarizer.policy import MARK
 
 from .building import encode, long_talk, said
@@ -160,12 +163,32 @@ async def test_forbidden(service: Program, certificates: Path) -> None:
 
 
 async def test_one_giant_question(service: Program, certificates: Path) -> None:
-    """A question that is too large by itself is not cut: it does not fit, and the note gives both numbers."""
+    """A question that is too large by itself keeps head, tail and what matters; forbidden, it does not fit."""
+    giant = ["Look at this list.", *(f"Lamp {n} is quiet." for n in range(900)), "Which lamp hums? Lamp 9 hums loudly?"]
+    giant.insert(400, "The lamp that hums stands in Oslo.")
+    messages = [*long_talk(3), said("user", "\n".join(giant))]
     async with channel(service, certificates) as open_one:
-        reply = await stub(open_one).Fit(to_fit([*long_talk(3), said("user", "why? " * 3000)]), timeout=10)
-        assert not reply.fits
-        assert reply.messages_json == b""
-        assert 1800 < reply.tokens_after < reply.tokens_before
+        summarizer = stub(open_one)
+        reply = await summarizer.Fit(to_fit(messages), timeout=10)
+        assert (reply.fits, reply.method) == (True, pb.METHOD_EXTRACT)
+        assert reply.tokens_after <= 1800 < reply.tokens_before
+        last = json.loads(reply.messages_json)[-1]
+        assert last["role"] == "user"
+        assert last["content"].startswith("Look at this list.\n")
+        assert last["content"].endswith("Lamp 9 hums loudly?")
+        assert LEFT_OUT in last["content"]
+        assert "stands in Oslo" in last["content"]
+        assert reply.condensed[-1].last == len(messages) - 1
+        refused = await summarizer.Fit(to_fit(messages, forbid_condensing=True), timeout=10)
+        assert (refused.fits, refused.messages_json) == (False, b"")
+
+
+async def test_a_system_prompt_is_never_cut(service: Program, certificates: Path) -> None:
+    """What instructs the model is sent whole or not at all; the note gives both numbers."""
+    messages = [said("system", "Obey the rules. " * 1500), said("user", "Why?")]
+    async with channel(service, certificates) as open_one:
+        reply = await stub(open_one).Fit(to_fit(messages), timeout=10)
+        assert (reply.fits, reply.messages_json) == (False, b"")
         assert reply.note == (
             f"system prompt and last turn alone take {reply.tokens_after:,} tokens, at most 1,800 fit"
         )
@@ -253,18 +276,27 @@ async def test_model_and_fallback(certificates: Path, config: Path) -> None:
                 assert reply.tokens_after <= 1800
                 summary = json.loads(reply.messages_json)[1]["content"]
                 assert summary.startswith(MARK)
-                assert summary.endswith("]\nThe price of part 3 is 103 euros.")
-                assert reply.note.endswith("condensed by the model big-model, 1 unsupported sentences dropped")
+                blocks = len(script.asked)
+                assert blocks > 1
+                gist, _, quoted = summary.partition(f"\n{QUOTED}\n")
+                (told,) = gist.splitlines()[1:]
+                assert re.fullmatch(r"messages \d+-\d+: The price of part 3 is 103 euros\.", told)
+                assert "the price of part 3 is 103 euros" in quoted
+                dropped = 2 * blocks - 1
+                assert reply.note.endswith(f"condensed by the model big-model, {dropped} unsupported sentences dropped")
                 assert script.headers[0]["Authorization"] == "Bearer secret-key"
                 remembered = await summarizer.Fit(request, timeout=20)
                 assert remembered.messages_json == reply.messages_json
-                assert len(script.asked) == 1
+                assert len(script.asked) == blocks
+                longer = [*long_talk(20), said("assistant", "103 euros."), said("user", "And of part 4?")]
+                await summarizer.Fit(to_fit(longer, cache_scope="key-1", deadline_ms=20_000), timeout=20)
+                assert len(script.asked) <= blocks + 1  # a new turn costs what is new
 
-                script.answer = "The price of part 3 is 103 euros. " * 400
+                script.answer = " ".join(f"The price of part {n % 20} is {100 + n % 20} euros." for n in range(400))
                 request.cache_scope = "key-2"
                 long = await summarizer.Fit(request, timeout=20)
-                assert long.method == pb.METHOD_EXTRACT
-                assert "tokens too long)" in long.note
+                assert long.method == pb.METHOD_MODEL
+                assert "The price of part 3 is 103 euros." in json.loads(long.messages_json)[1]["content"]
                 assert long.tokens_after <= 1800
 
                 script.answer = script.hang

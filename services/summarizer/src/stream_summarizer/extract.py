@@ -57,6 +57,7 @@ class Passage(msgspec.Struct, frozen=True):
     role: str
     text: str
     tokens: int  # of the text, roughly
+    label: str = ""  # instead of role and index
 
 
 class _Value(NamedTuple):
@@ -236,7 +237,7 @@ class Ranking:
             passage, text = self._passages[at], self._texts[at]
             whole = len(chosen[at]) == len(text.sentences)
             said = text.text if whole else _joined(text.sentences, chosen[at])
-            lines.append(f"{passage.role} ({passage.index}): {said}")
+            lines.append(f"{passage.label or f'{passage.role} ({passage.index})'}: {said}")
         return lines
 
 
