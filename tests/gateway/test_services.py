@@ -29,7 +29,8 @@ def service(stage: Stage, name: str) -> Iterator[Program]:
 def stage(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Stage:
     """A cheap tier with a small window, and a second one."""
     local = tier("local", engine, models=[{"id": "small", "upstream": "scripted", "context_window": WINDOW}])
-    return Stage(tmp_path_factory.mktemp("services"), {"tiers": [local, tier("cloud", engine)]})
+    cloud = tier("cloud", engine, models=[{"id": "large", "upstream": "scripted", "context_window": 32_768}])
+    return Stage(tmp_path_factory.mktemp("services"), {"tiers": [local, cloud]})
 
 
 @pytest.fixture(scope="module")

@@ -133,10 +133,10 @@ def test_within_budget(texts: list[str], question: str, budget: int) -> None:
     found = rank(passages(*texts), question).within(budget, size)
     assert found == "" or size(found) <= budget
     assert found == rank(passages(*texts), question).within(budget, size)
-    source = " ".join(" ".join(texts).split())
+    source = "".join(" ".join(texts).split())
     for line in re.split(r"(?m)^(?:user \(\d+\): |facts: )", found):
         for piece in re.split(r" \.\.\. |; ", line):
-            assert " ".join(piece.split()) in source
+            assert "".join(piece.split()) in source
 
 
 def test_uses_the_budget() -> None:

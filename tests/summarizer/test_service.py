@@ -1,7 +1,6 @@
 """The real service as a process, over mutual TLS."""
 
 import asyncio
-import datetime
 import json
 import re
 import signal
@@ -19,11 +18,7 @@ import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from stream_core.certificates import ensure_certificates
-from stream_core.grpc_client import open_channel
 from stream_core.rpc import summarizer_pb2 as pb
-from stream_core.rpc import summarizer_pb2_grpc as rpc
-from stream_core.settings import TlsFiles
 from stream_core.testing.programs import Program, start
 from stream_summarizer.fitting import QUOTED
 from stream_summarizer.giant import LEFT_OUT
@@ -31,38 +26,9 @@ from stream_summarizer.policy import MARK
 
 from .building import encode, long_talk, said
 from .scripted import scripted
+from .serving import channel, environment, stub, to_fit
 
 pytestmark = pytest.mark.process
-
-
-def tls_of(folder: Path, name: str) -> TlsFiles:
-    return TlsFiles(ca=folder / "ca.pem", certificate=folder / f"{name}.pem", key=folder / f"{name}.key")
-
-
-def environment(folder: Path, **more: str) -> dict[str, str]:
-    files = tls_of(folder, "summarizer")
-    return {
-        "STREAM_SUMMARIZER__TLS__CA": str(files.ca),
-        "STREAM_SUMMARIZER__TLS__CERTIFICATE": str(files.certificate),
-        "STREAM_SUMMARIZER__TLS__KEY": str(files.key),
-    } | more
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-    ensure_certificates(folder, ["summarizer", "gateway"], now=datetime.datetime.now(datetime.UTC))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def config(certificates: Path, folder: Path) -> Path:
-    """A deployment with a model that has a tokenizer and one that has none."""
-    models = [{"id": "tiny", "tokenizer": str(folder)}, {"id": "unknown"}]
-    tier = {"name": "local", "base_url": "http://127.0.0.1:9/v1", "models": models}
-    path = certificates / "stream.yaml"
-    path.write_text(yaml.safe_dump({"tiers": [tier], "summarizer": {"image_tokens": 1000}}))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -70,24 +36,6 @@ def service(certificates: Path, config: Path) -> Iterator[Program]:
     more = {"STREAM_CONFIG": str(config), "STREAM_SUMMARIZER__LOG_LEVEL": "DEBUG"}
     with start("stream_summarizer", env=environment(certificates, **more)) as program:
         yield program
-
-
-def channel(program: Program, certificates: Path) -> grpc.aio.Channel:
-    return open_channel(f"127.0.0.1:{program.ready['port']}", tls_of(certificates, "gateway"))
-
-
-def stub(open_one: grpc.aio.Channel) -> Any:
-    return rpc.SummarizerStub(open_one)
-
-
-def to_fit(messages: list[dict[str, Any]], window: int = 2000, **fields: Any) -> pb.FitRequest:
-    target = pb.Target(
-        tier="local",
-        model=fields.pop("model", "tiny"),
-        context_window=window,
-        reserved_output=fields.pop("output", 200),
-    )
-    return pb.FitRequest(conversation=pb.Conversation(messages_json=encode(messages)), target=target, **fields)
 
 
 async def test_count(service: Program, certificates: Path) -> None:

@@ -35,6 +35,7 @@ class Analysis:
         self.stems = [frozenset(words(sentence)) for sentence in self.sentences]
         self.bag = Counter(word for sentence in self.sentences for word in words(sentence))
         self.length = self.bag.total()
+        self.content = content_words(text)
         self.states = bool(_STATED.search(text))
         """Whether it instructs, corrects or decides something."""
 
@@ -66,6 +67,11 @@ class Analysis:
             held |= own[at]
             chosen.append(at)
         return tuple(sorted(chosen))
+
+    @cached_property
+    def core_length(self) -> int:
+        """Characters of the core."""
+        return sum(len(self.sentences[at]) + 1 for at in self.core)
 
     def _pairs(self, own: Sequence[frozenset[str]]) -> Sequence[tuple[frozenset[str], str]]:
         return list(zip(own, self.sentences, strict=True))

@@ -23,11 +23,15 @@ FACTS: Final = "facts: "
 _USER: Final = 0.25
 _PRIOR: Final = {"system": 0.4, "developer": 0.4, "user": _USER, "tool": 0.05, "function": 0.05}
 _OTHER: Final = 0.02
+_ENOUGH_WORDS: Final = 5
+"""Content words; a shorter message is worth less of what its role is."""
 _FACTS_WORTH: Final = 0.08
 _ENOUGH_FACTS: Final = 3
 _STATED_WORTH: Final = 0.1
 _LATER_WORTH: Final = 0.03
 _COST_EXPONENT: Final = 0.6
+_BLIND_COST_EXPONENT: Final = 0.9
+"""Where nothing is known of what will be asked, many short messages serve better than few long ones."""
 
 _KIND_WORTH: Final = 1.0
 _CONTEXT_WORTH: Final = 1.0
@@ -62,6 +66,7 @@ class Passage(msgspec.Struct, frozen=True):
 
 class _Value(NamedTuple):
     text: str
+    key: str
     worth: float
     tokens: float
 
@@ -83,6 +88,10 @@ class Ranking:
         Args:
             tokens: budget, by the passages' own rough counts.
         """
+        return self._select(tokens)[0]
+
+    def _select(self, tokens: float) -> tuple[str, bool]:
+        """Select, and tell whether nothing was left out."""
         kept_for_facts = min(tokens, max(_FACTS_LEAST, _FACTS_SHARE * tokens)) if math.isfinite(tokens) else 0
         left = tokens - kept_for_facts
         chosen: dict[int, Sequence[int]] = {}
@@ -93,16 +102,20 @@ class Ranking:
                 taken.add(self._texts[at].text)
                 chosen[at] = self._texts[at].core
                 left -= cost
+        whole = {at for at in self._order if at not in chosen and self._texts[at].text in taken}
         for at in self._order:
             more = self._whole_cost[at] - self._cost[at]
             if at in chosen and more <= left:
                 chosen[at] = range(len(self._texts[at].sentences))
+                whole.add(at)
                 left -= more
         if left >= _LEAST_REST:
             left = self._fill(chosen, left)
         lines = self._write(chosen)
+        if len(whole) == len(self._order):
+            return "\n".join(lines), True
         facts = self._facts(lines, left + kept_for_facts)
-        return "\n".join([facts, *lines] if facts else lines)
+        return "\n".join([facts, *lines] if facts else lines), False
 
     def within(self, tokens: int, count: Callable[[str], int]) -> str:
         """Return a selection that `count` finds within the budget, and close to it where there is enough to say.
@@ -114,28 +127,20 @@ class Ranking:
         best = ""
         allowance = float(tokens)
         for _ in range(_ATTEMPTS):
-            text = self.select(allowance)
+            text, everything = self._select(allowance)
             if not text:
                 break
             size = max(count(text), 1)
             if size <= tokens:
                 best = max(best, text, key=len)
-                if size >= _FULL * tokens or len(best) >= self.whole_length:
+                if size >= _FULL * tokens or everything:
                     break
             allowance *= tokens / size * (1.0 if size <= tokens else _SHRINK)
         return best
 
     @cached_property
-    def whole_length(self) -> int:
-        """Return the characters of the selection that leaves nothing out."""
-        return len(self.select(math.inf))
-
-    @cached_property
     def _cost(self) -> list[float]:
-        return [
-            sum(len(text.sentences[at]) + 1 for at in text.core) * rate + _LABEL_TOKENS
-            for text, rate in zip(self._texts, self._rate, strict=True)
-        ]
+        return [text.core_length * rate + _LABEL_TOKENS for text, rate in zip(self._texts, self._rate, strict=True)]
 
     @cached_property
     def _whole_cost(self) -> list[float]:
@@ -146,7 +151,7 @@ class Ranking:
         """Messages with something to say, the best per token first."""
         worth = [
             found
-            + _PRIOR.get(passage.role, _OTHER)
+            + _PRIOR.get(passage.role, _OTHER) * min(len(text.content) / _ENOUGH_WORDS, 1.0)
             + _FACTS_WORTH * min(text.fact_count, _ENOUGH_FACTS) / _ENOUGH_FACTS
             + _STATED_WORTH * text.states
             + _LATER_WORTH * at / len(self._texts)
@@ -154,7 +159,8 @@ class Ranking:
                 zip(self._found.messages, self._passages, self._texts, strict=True)
             )
         ]
-        ranked = [value * cost**-_COST_EXPONENT for value, cost in zip(worth, self._cost, strict=True)]
+        exponent = _COST_EXPONENT if any(self._found.messages) else _BLIND_COST_EXPONENT
+        ranked = [value * cost**-exponent for value, cost in zip(worth, self._cost, strict=True)]
         speaking = [at for at, text in enumerate(self._texts) if text.sentences]
         return sorted(speaking, key=lambda at: (-ranked[at], -at))
 
@@ -189,13 +195,13 @@ class Ranking:
         said = "\n".join(lines).casefold()
         left = tokens - _FACTS_FRAME
         listed: list[str] = []
+        there = ""
         for value in self._values:
             if left < 2:  # noqa: PLR2004  (no value is shorter)
                 break
-            plain = value.text.casefold()
-            if value.tokens <= left and plain not in said:
+            if value.tokens <= left and value.key not in said and value.key not in there:
                 listed.append(value.text)
-                said += f"\n{plain}"
+                there += f"\n{value.key}"
                 left -= value.tokens
         return FACTS + "; ".join(listed) if listed else ""
 
@@ -211,7 +217,7 @@ class Ranking:
             scores = self._found.sentences[at]
             for facts, score in zip(text.facts, scores, strict=True):
                 for fact in facts:
-                    key = fact.text.casefold()
+                    key = fact.key
                     asked = _KIND_WORTH * (fact.kind in self._found.kinds)
                     value = asked + _CONTEXT_WORTH * (score + _BEFORE * before) + fact.prior + user
                     worth[key] = max(worth.get(key, 0.0), value)
@@ -219,17 +225,16 @@ class Ranking:
                     last[key] = at
                     shown.setdefault(key, fact.text)
             before = max(max(scores, default=0.0), before / 2)
+        count = len(self._texts)
         values = [
-            self._value(
-                shown[key], value + _REPEATED * math.log(times[key]) + _LATE_FACT * last[key] / len(self._texts)
-            )
+            self._value(shown[key], key, value + _REPEATED * math.log(times[key]) + _LATE_FACT * last[key] / count)
             for key, value in worth.items()
         ]
         return sorted(values, key=lambda value: (-value.worth, value.text))
 
-    def _value(self, text: str, worth: float) -> _Value:
+    def _value(self, text: str, key: str, worth: float) -> _Value:
         tokens = len(text) * self._per_character + 2
-        return _Value(text, worth * tokens**-_FACT_COST_EXPONENT, tokens)
+        return _Value(text, key, worth * tokens**-_FACT_COST_EXPONENT, tokens)
 
     def _write(self, chosen: Mapping[int, Sequence[int]]) -> list[str]:
         lines: list[str] = []

@@ -68,6 +68,7 @@ _OPENERS: Final = frozenset(
     )
 )
 """Words with a capital because a sentence begins with them."""
+_ENDERS: Final = _OPENERS | {"of", "the", "and", "de", "by", "at", "&"}
 
 
 class Fact(NamedTuple):
@@ -75,6 +76,7 @@ class Fact(NamedTuple):
 
     kind: str
     text: str
+    key: str  # equal for equal values
 
     @property
     def prior(self) -> float:
@@ -91,7 +93,7 @@ def facts_of(sentence: str) -> tuple[Fact, ...]:
         if kind == "name":
             text = _name(text, opens=match.start() == 0)
         if text:
-            found.append(Fact(kind, text))
+            found.append(Fact(kind, text, text.casefold()))
     return tuple(found)
 
 
@@ -102,7 +104,7 @@ def _name(text: str, *, opens: bool) -> str:
         return ""
     while words and words[0].rstrip(".,") in _OPENERS:
         del words[0]
-    while words and words[-1].rstrip(".,") in _OPENERS:
+    while words and words[-1].rstrip(".,") in _ENDERS:
         del words[-1]
     return " ".join(words)
 

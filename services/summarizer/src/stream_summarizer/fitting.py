@@ -103,7 +103,7 @@ class Fitting:
         for _ in range(_ATTEMPTS):
             chosen = self._plan(aim)
             spans = policy.condensed_spans(self.conversation, chosen)
-            room = chosen.summary_tokens - self._overhead(chosen)
+            room = self._room(chosen, aim)
             body = remember(self._key(chosen, room), partial(self._extract, chosen, room))
             fitted = self._assembled(chosen, spans, body)
             over = self.over(fitted.count)
@@ -164,7 +164,7 @@ class Fitting:
             One for each block; none when there is no room for a summary.
         """
         chosen = self._plan(self._aim)
-        room = chosen.summary_tokens - self._overhead(chosen)
+        room = self._room(chosen, self._aim)
         size = summary_limit
         while size > room:
             size //= 2  # steps, so that a block is asked for in the same size on the next turn
@@ -212,7 +212,7 @@ class Fitting:
         aim = self._aim
         for _ in range(_ATTEMPTS):
             chosen = self._plan(aim)
-            room = chosen.summary_tokens - self._overhead(chosen)
+            room = self._room(chosen, aim)
             gist = "\n".join(f"{passage.label}: {passage.text}" for passage in told)
             if self._lines(gist) > room * _GIST_SHARE:
                 gist = rank(told, self.question, self._analyse).within(int(room * _GIST_SHARE), self._lines)
@@ -238,10 +238,12 @@ class Fitting:
         fixed = max(self._now.tokens - sum(self._unit_tokens), 0)
         return policy.plan(self.conversation, self._unit_tokens, fixed, budget)
 
-    def _overhead(self, chosen: policy.Plan) -> int:
-        """Tokens of a summary message without its text, and of the acknowledgement."""
-        inserted = [message for message in policy.assemble(self.conversation, chosen, "") if message.index < 0]
-        return sum(map(self._counter.message, inserted))
+    def _room(self, chosen: policy.Plan, budget: int) -> int:
+        """Count the tokens that a summary's text may take beside everything else."""
+        if not chosen.summary_tokens:
+            return 0
+        rest = policy.assemble(self.conversation, chosen, "")
+        return budget - self._counter.prompt(rest, self.conversation.tools).tokens
 
     def _ranking(self, chosen: policy.Plan) -> Ranking:
         spans = policy.condensed_spans(self.conversation, chosen)

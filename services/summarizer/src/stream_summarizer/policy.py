@@ -19,7 +19,7 @@ import msgspec
 
 from stream_summarizer.conversation import INSTRUCTING, Conversation, Message
 
-RECENT_SHARE: Final = 0.3
+RECENT_SHARE: Final = 0.2
 """Of the tokens left by what must stay: how much the latest units may take; the summary gets the rest."""
 STEPS: Final = 8
 """The border moves in steps of a budget's eighth."""

@@ -43,9 +43,7 @@ def relevance(texts: Sequence[Analysis], question: str) -> Relevance:
     asked = asked_words(question)
     weight = _rarity(texts, asked)
     whole = sum(weight.values()) or 1.0
-    by_sentence = [
-        [sum(weight[word] for word in sorted(weight.keys() & stems)) / whole for stems in text.stems] for text in texts
-    ]
+    by_sentence = [_shares(text, weight, whole) for text in texts]
     best = [max(scores, default=0.0) for scores in by_sentence]
     by_message = _bm25(texts, weight)
     top, top_best = max(by_message, default=0.0) or 1.0, max(best, default=0.0) or 1.0
@@ -55,6 +53,14 @@ def relevance(texts: Sequence[Analysis], question: str) -> Relevance:
     ]
     kinds = kinds_asked(asked | frozenset(words(question)))
     return Relevance(_spread(own), by_sentence, kinds)
+
+
+def _shares(text: Analysis, weight: dict[str, float], whole: float) -> list[float]:
+    """Tell per sentence which share of the question's weight it holds."""
+    here = [(word, part / whole) for word, part in weight.items() if word in text.bag]
+    if not here:
+        return [0.0] * len(text.sentences)
+    return [sum(part for word, part in here if word in stems) for stems in text.stems]
 
 
 def _rarity(texts: Sequence[Analysis], asked: frozenset[str]) -> dict[str, float]:
