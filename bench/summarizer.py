@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from fitting_measures.baselines import bm25, pairs, tail
+from fitting_measures.baselines import Bm25, pairs, tail
 from fitting_measures.service import Fit, Service, serving
 from fitting_measures.survival import Tally, mean
 from fitting_measures.talks import KINDS, Talk, read_talks
@@ -49,6 +49,7 @@ class Bench:
         sizes = self._service.sizes(talk.messages)
         whole = self._service.tokens(talk.messages)
         asked = [self._service.sizes([{"content": question.text}])[0] for question in talk.questions]
+        search = Bm25(talk.messages, sizes)
         seen = False
         for budget in BUDGETS:
             room = int(budget) if budget == "4096" else whole * int(budget) // 100
@@ -59,7 +60,7 @@ class Bench:
                     self.first_ms[talk.kind].append(fit.took_ms)
                     seen = True
                 self.tallies["known", budget].add(talk, question, fit.sent)
-                self.tallies["bm25", budget].add(talk, question, bm25(talk.messages, sizes, room, question.text))
+                self.tallies["bm25", budget].add(talk, question, search.keep(room, question.text))
             frame = self._service.sizes([{"content": NEUTRAL}])[0]
             blind = await self._service.fit(talk.messages, NEUTRAL, room + frame, talk.id)
             self._check(blind)

@@ -44,26 +44,34 @@ def pairs(messages: Messages, sizes: Sizes, budget: int, cut: Callable[[str, int
     return verbatim(messages, range(first, len(messages)), summary)
 
 
-def bm25(messages: Messages, sizes: Sizes, budget: int, question: str) -> Sent:
-    """Keep the whole messages that share most with the question; skip one that does not fit."""
-    bags = [re.findall(r"\w+", str(message["content"]).lower()) for message in messages]
-    mean = sum(map(len, bags)) / max(len(bags), 1) or 1.0
-    seen = Counter(word for bag in bags for word in set(bag))
-    asked = set(re.findall(r"\w+", question.lower())) & set(seen)
-    rarity = {word: math.log(1 + (len(bags) - seen[word] + 0.5) / (seen[word] + 0.5)) for word in sorted(asked)}
-    scores = [
-        sum(
-            weight * count * (_K1 + 1) / (count + _K1 * (1 - _B + _B * len(bag) / mean))
-            for word, weight in rarity.items()
-            if (count := counted[word])
-        )
-        for bag in bags
-        for counted in [Counter(bag)]
-    ]
-    kept: list[int] = []
-    left = budget
-    for position in sorted(range(len(messages)), key=lambda at: (-scores[at], at)):
-        if sizes[position] <= left:
-            kept.append(position)
-            left -= sizes[position]
-    return verbatim(messages, kept)
+class Bm25:
+    """Whole messages by BM25: what a plain search keeps of one conversation."""
+
+    def __init__(self, messages: Messages, sizes: Sizes) -> None:
+        bags = [re.findall(r"\w+", str(message["content"]).lower()) for message in messages]
+        self._messages, self._sizes = messages, sizes
+        self._bags = [Counter(bag) for bag in bags]
+        self._lengths = [len(bag) for bag in bags]
+        self._seen = Counter(word for bag in self._bags for word in bag)
+
+    def keep(self, budget: int, question: str) -> Sent:
+        """Keep the messages that share most with the question; skip one that does not fit."""
+        count = len(self._bags)
+        mean = sum(self._lengths) / max(count, 1) or 1.0
+        asked = sorted(set(re.findall(r"\w+", question.lower())) & set(self._seen))
+        rarity = {word: math.log(1 + (count - self._seen[word] + 0.5) / (self._seen[word] + 0.5)) for word in asked}
+        scores = [
+            sum(
+                weight * bag[word] * (_K1 + 1) / (bag[word] + _K1 * (1 - _B + _B * length / mean))
+                for word, weight in rarity.items()
+                if word in bag
+            )
+            for bag, length in zip(self._bags, self._lengths, strict=True)
+        ]
+        kept: list[int] = []
+        left = budget
+        for position in sorted(range(count), key=lambda at: (-scores[at], at)):
+            if self._sizes[position] <= left:
+                kept.append(position)
+                left -= self._sizes[position]
+        return verbatim(self._messages, kept)

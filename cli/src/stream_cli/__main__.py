@@ -202,6 +202,7 @@ def keys_list(home: HomeOption = HOME) -> None:
             made = time.strftime("%Y-%m-%d", time.gmtime(record.created))
             allowed = ",".join(record.tiers) if record.tiers is not None else "all tiers"
             allowed += f" (clusters {','.join(record.clusters)})" if record.clusters is not None else ""
+            allowed += " (never condensed)" if record.context else ""
             state = "revoked" if record.revoked else "valid"
             words = (record.id, f"{record.prefix}...", made, state, allowed, record.privacy or "default", record.name)
             typer.echo("  ".join(words))
