@@ -15,6 +15,7 @@ from stream_gateway.auth import Keyring, Principal
 from stream_gateway.backends.registry import Registry
 from stream_gateway.errors import Headers, Reply, error_event, framework_body, reply_to
 from stream_gateway.feedback import Answered, RecentAnswers
+from stream_gateway.fitting import wants_whole
 from stream_gateway.lifeline import ClientGone, Lifeline, Running
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
 from stream_gateway.stream import (
@@ -40,6 +41,7 @@ _HEADERS: Final = {
     "x-stream-tier": "The tier that answers; left out while a stream waits and another one may still answer",
     "x-stream-model": "Its model, likewise",
     "x-stream-cluster": "Whose worker answers; left out on a tier without clusters, and while a stream waits",
+    "x-stream-context": "How many tokens became how many and which messages were condensed; absent when none was",
     "x-stream-reason": "Why, and what else befell the request",
     "x-request-id": "Of this request",
 }
@@ -113,6 +115,7 @@ class ChatRoute:
                 privacy=_text(fields.get(b"x-stream-privacy")),
                 trace=_trace(fields),
                 tell=exchange.tell,
+                whole=wants_whole(_text(fields.get(b"x-stream-context"))),
             )
             del body
             exchange.stream = asked.chat.stream
@@ -254,7 +257,15 @@ def openapi_path() -> dict[str, Any]:
                     "required": False,
                     "description": "Privacy class of this request; it can only raise the key's own.",
                     "schema": {"type": "string"},
-                }
+                },
+                {
+                    "name": "x-stream-context",
+                    "in": "header",
+                    "required": False,
+                    "description": "`full` forbids condensing: only models whose window holds the whole conversation "
+                    "are asked, else 400 `context_length_exceeded`. `auto`, the default, condenses where it must.",
+                    "schema": {"type": "string", "enum": ["auto", "full"]},
+                },
             ],
             "requestBody": {
                 "required": True,
