@@ -88,7 +88,7 @@ train-judge: .venv/installed  ## fit the judge's weights to the outcome data in 
 
 TRAIN ?= ../shared/data/routing
 bench-judge: .venv/installed  ## the judge beside simple baselines on the outcomes in DATA; last line JSON
-	OMP_NUM_THREADS=1 PYTHONPATH=services/judge:bench $(BIN)/python -P bench/judge.py $(DATA) --train $(TRAIN)
+	OMP_NUM_THREADS=1 PYTHONPATH=services/judge:bench $(BIN)/python -P bench/judge.py $(DATA) --train $(TRAIN) $(if $(JUDGES),--judges $(JUDGES))
 
 bench-judge-rpc: .venv/installed  ## calls a second and latency of the judge's gRPC service; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/judge_rpc.py
