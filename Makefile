@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos clean
+.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch conformance sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -30,6 +30,11 @@ test: .venv/installed  ## all tests, with real parts (at most 8 minutes on 2 cor
 test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute and vLLM (at most 20 minutes)
 	@mkdir -p .cache && tests/hpc/install.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/hpc
+
+SUITES ?=
+conformance: .venv/installed  ## independent clients and suites against our server (at most 6 minutes); last line JSON
+	@tests/conformance/install.sh
+	PYTHONPATH=tests $(BIN)/python -P -m conformance $(SUITES)
 
 check: .venv/installed lint types imports stubs alone  ## lint, types, import contracts, stubs, each program alone
 

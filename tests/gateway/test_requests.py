@@ -93,8 +93,8 @@ async def test_a_wrong_key_with_a_large_body(gateway: Gateway, client: aiohttp.C
 
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_over_the_limit(gateway: Gateway, client: aiohttp.ClientSession, chunked: bool) -> None:
-    """A body over 20 MiB is 413 with both numbers, whether its length was announced or not."""
-    size = 20 * 1024 * 1024 + 1
+    """A body over 32 MiB is 413 with both numbers, whether its length was announced or not."""
+    size = 32 * 1024 * 1024 + 1
 
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(0, size, 1 << 20):
@@ -102,8 +102,8 @@ async def test_a_body_over_the_limit(gateway: Gateway, client: aiohttp.ClientSes
 
     response, error = await post(gateway, client, pieces() if chunked else b"x" * size)
     assert (response.status, error["code"]) == (413, "request_too_large")
-    assert "at most 20,971,520" in error["message"]
-    assert ("20,971,521" in error["message"]) or chunked
+    assert "at most 33,554,432" in error["message"]
+    assert ("33,554,433" in error["message"]) or chunked
 
 
 async def test_an_announced_body_over_the_limit_is_refused_before_it_comes(gateway: Gateway) -> None:
@@ -172,7 +172,7 @@ async def test_a_key_for_one_tier(gateway: Gateway, client: aiohttp.ClientSessio
     [
         ("GET", "/", 404, "not_found"),
         ("GET", "/v1/nothing", 404, "not_found"),
-        ("POST", "/v1/embeddings", 404, "not_found"),
+        ("POST", "/v1/images/generations", 404, "not_found"),
         ("GET", PATH, 405, "method_not_allowed"),
         ("DELETE", PATH, 405, "method_not_allowed"),
         ("OPTIONS", PATH, 405, "method_not_allowed"),

@@ -4,6 +4,7 @@
     ├── LocalError                 the caller asked for something it should not have
     │   ├── InvalidRequest         400 invalid_request_error
     │   │   ├── ContextLengthExceeded  400 context_length_exceeded
+    │   │   ├── Unsupported        400 unsupported_parameter
     │   │   ├── RequestTooLarge    413 request_too_large
     │   │   └── ModelNotFound      404 model_not_found
     │   ├── Unauthenticated        401 invalid_api_key
@@ -58,6 +59,12 @@ class ContextLengthExceeded(InvalidRequest):
     """The conversation fits no model that may see it."""
 
     code = "context_length_exceeded"
+
+
+class Unsupported(InvalidRequest):
+    """A field that no model which may answer can honour; `param` names it."""
+
+    code = "unsupported_parameter"
 
 
 class RequestTooLarge(InvalidRequest):

@@ -115,7 +115,7 @@ def test_what_routing_learns() -> None:
             stream=True,
             messages=[{"role": "assistant", "tool_calls": [{"id": "1"}]}, {"role": "user", "content": parts}],
             tools=[{"type": "function", "function": {"name": "f"}}],
-            response_format={"type": "json_schema", "json_schema": {}},
+            response_format={"type": "json_schema", "json_schema": {"name": "x"}},
             max_tokens=5,
             max_completion_tokens=9,
         )

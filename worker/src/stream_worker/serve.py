@@ -27,7 +27,7 @@ from stream_worker.uplink import Uplink
 
 _log = logging.getLogger(__name__)
 # No parents, no query, no host; and not what engines keep beside their models, as /v1/load_lora_adapter.
-_PATH: Final = re.compile(r"/v1/(?!(un)?load)[a-z_-]{1,32}(/[a-z_-]{1,32})?")
+_PATH: Final = re.compile(r"/tokenize|/v1/(?!(un)?load)[a-z_-]{1,32}(/[a-z_-]{1,32})?")
 _PASSED_HEADERS: Final = frozenset({"traceparent", "tracestate", "x-request-id"})
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{1,1024}")
 _READ_BYTES: Final = 64 * 1024

@@ -7,18 +7,21 @@ Only what routing needs is typed; every other field passes on as it came. A wron
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 import orjson
 
 from stream_core.errors import InvalidRequest
+from stream_core.openai.demands import Demand, check_together, demands_of
 
+CHAT: Final = "/chat/completions"
+"""Path of chat requests in an engine's API, without its /v1."""
 MAX_DEPTH: Final = 200
 """Nested objects and arrays in a request; JSON encoders down the road refuse more than 254."""
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
-_NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+_Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 ROLES: Final = get_args(Role)
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
@@ -44,6 +47,10 @@ class Tool(msgspec.Struct):
 
     type: _Name
     function: FunctionName | None = None
+
+    def __post_init__(self) -> None:
+        if self.type == "function" and self.function is None:
+            raise ValueError("a tool of type function needs a function with a name")
 
 
 class ToolCall(msgspec.Struct):
@@ -77,10 +84,10 @@ class ChatBody(msgspec.Struct):
     max_tokens: _Count | None = None
     max_completion_tokens: _Count | None = None
     n: Annotated[int, msgspec.Meta(ge=1, le=128)] | None = None
-    temperature: _NotNegative | None = None
-    top_p: _NotNegative | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
     seed: int | None = None
     stop: str | list[str] | None = None
     logprobs: bool | None = None
@@ -90,7 +97,20 @@ class ChatBody(msgspec.Struct):
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    modalities: list[str] | None = None
+    audio: dict[str, Any] | None = None
+    prediction: dict[str, Any] | None = None
+    web_search_options: dict[str, Any] | None = None
+    functions: list[dict[str, Any]] | None = None
+    function_call: str | dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    metadata: dict[str, Any] | None = None
     user: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +140,10 @@ class ChatRequest:
     """JSON, or JSON of a schema, is asked for."""
     max_output: int | None
     """Tokens the caller allows for the answer; None when there is no limit."""
+    demands: tuple[Demand, ...] = ()
+    """What not every model can do."""
+    path: str = CHAT
+    """Of the engine's API. Other ones than chat are never condensed and never continued."""
 
     def tail(self, count: int) -> list[Turn]:
         """Give the last messages as text, the oldest first."""
@@ -135,6 +159,11 @@ def parse_chat(data: bytes) -> ChatRequest:
     Raises:
         InvalidRequest: not JSON, not an object, nested too deep, or a field of a wrong type or value.
     """
+    return chat_of(read_object(data))
+
+
+def read_object(data: bytes) -> dict[str, Any]:
+    """Read a body that must be a JSON object, not nested too deep; errors as of `parse_chat`."""
     try:
         body = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -144,10 +173,28 @@ def parse_chat(data: bytes) -> ChatRequest:
     # There are at most as many levels as opening brackets: most bodies need no walk.
     if data.count(b"{") + data.count(b"[") > MAX_DEPTH and (depth := _depth(body)) > MAX_DEPTH:
         raise InvalidRequest(f"the body is nested {depth} levels deep, at most {MAX_DEPTH} are allowed")
+    return body
+
+
+_B = TypeVar("_B", bound=msgspec.Struct)
+
+
+def typed(body: Mapping[str, Any], kind: type[_B]) -> _B:
+    """Check the types of a body's fields.
+
+    Raises:
+        InvalidRequest: naming the first field that is wrong.
+    """
     try:
-        chat = msgspec.convert(body, ChatBody)
+        return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
         raise _refusal(str(error)) from error
+
+
+def chat_of(body: Mapping[str, Any]) -> ChatRequest:
+    """Make a chat request of an object that is one; errors as of `parse_chat`."""
+    chat = typed(body, ChatBody)
+    check_together(body)
     for index, message in enumerate(chat.messages):
         if message.content is None and message.role != "assistant":
             where = f"messages[{index}].content"
@@ -164,6 +211,7 @@ def parse_chat(data: bytes) -> ChatRequest:
         tool_count=len(chat.tools or ()),
         structured=chat.response_format is not None and chat.response_format.type != "text",
         max_output=chat.max_completion_tokens or chat.max_tokens,
+        demands=tuple(dict.fromkeys(demands_of(body))),
     )
 
 

@@ -24,9 +24,13 @@ Run it as `python -m stream_core.testing.engine`, or use `scripted_engine()`. A 
                 the first new chunk; "llama-apart" in chunks of three characters; "refuse" answers 400. Requests
                 without it are then treated alike
 
+It also answers `/v1/completions` (the same script), `/v1/embeddings`, `/v1/moderations` and `/tokenize`: see
+`other_answers`.
+
 `GET /requests` tells what came and how it ended: [{"id", "body", "ended": "complete" | "aborted" | null, "sent",
 "aborted_after_ms"}]; `GET /events?aborted=N` answers as soon as N requests were aborted. It follows the caller's
-reading: a client that stops reading stops the engine (`sent` stands still). `GET /metrics` speaks as vLLM does: what
+reading: a client that stops reading stops the engine (`sent` stands still). `GET /largest` tells the bytes of the
+largest request, {"bytes"}; messages of more than 4 MiB are not kept. `GET /metrics` speaks as vLLM does: what
 runs is counted, what waits and the cache's use are what the last script said.
 """
 
@@ -46,9 +50,11 @@ from aiohttp import web
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stream_core.lifecycle import announce_ready, run
+from stream_core.testing import other_answers as other
 from stream_core.testing import programs
 
 MODEL = "scripted"
+_KEPT_BODY = 4 * 1024 * 1024
 
 
 class ScriptedEngineSettings(BaseSettings):
@@ -72,6 +78,7 @@ class ScriptedEngine:
         self._way: str | None = None
         self._load: dict[str, Any] = {}
         self._sick = False
+        self._most = 0
 
     def app(self) -> web.Application:
         """Build its HTTP surface."""
@@ -80,8 +87,13 @@ class ScriptedEngine:
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/completions", self._chat)
+        app.router.add_post("/v1/embeddings", self._other)
+        app.router.add_post("/v1/moderations", self._other)
+        app.router.add_post("/tokenize", self._other)
         app.router.add_get("/requests", self._seen)
         app.router.add_get("/events", self._wait)
+        app.router.add_get("/largest", self._largest)
         return app
 
     async def _models(self, _request: web.Request) -> web.Response:
@@ -99,16 +111,28 @@ class ScriptedEngine:
     async def _seen(self, _request: web.Request) -> web.Response:
         return web.json_response(self.requests)
 
+    async def _largest(self, _request: web.Request) -> web.Response:
+        return web.json_response({"bytes": self._most})
+
     async def _wait(self, request: web.Request) -> web.Response:
         wanted = int(request.query["aborted"])
         async with self._changed:
             await self._changed.wait_for(lambda: sum(r["ended"] == "aborted" for r in self.requests) >= wanted)
         return web.json_response(self.requests)
 
+    async def _other(self, request: web.Request) -> web.Response:
+        body = orjson.loads(await request.read())
+        self.requests.append({"id": len(self.requests), "body": body, "ended": "complete", "sent": 0})
+        return web.json_response(other.answer(request.path, body))
+
     async def _chat(self, request: web.Request) -> web.StreamResponse:
         if self._api_key and request.headers.get("authorization") != f"Bearer {self._api_key}":
             return web.json_response({"error": {"message": "wrong key", "code": "invalid_api_key"}}, status=401)
-        body = orjson.loads(await request.read())
+        data = await request.read()
+        self._most = max(self._most, len(data))
+        body = orjson.loads(data)
+        if len(data) > _KEPT_BODY:
+            body |= {"messages": []}  # told by `/largest` only
         script = dict(body.get("script", {}))
         self._way = script.get("continue", self._way)
         if self._way:
@@ -147,6 +171,8 @@ class ScriptedEngine:
             return await _stream(request, body, script, record)
         if "body" in script:
             return web.Response(text=script["body"], content_type="application/json")
+        if request.path.endswith("/completions") and "prompt" in body:
+            return web.json_response(other.completion(body, script))
         return web.json_response(_whole(body, script))
 
 
@@ -157,10 +183,7 @@ async def _stream(
     await response.prepare(request)
     if script.get("hang"):
         await asyncio.Event().wait()
-    if "events" in script:
-        events = [f"data: {line}\n\n".encode() for line in script["events"]]
-    else:
-        events = _events(body, script)
+    events = _scripted(body, script)
     if "sick" in script:
         events = [
             *events[: script["sick"]],
@@ -186,6 +209,12 @@ async def _stream(
     if cut is not None and request.transport is not None:
         request.transport.close()
     return response
+
+
+def _scripted(body: dict[str, Any], script: dict[str, Any]) -> list[bytes]:
+    if "events" in script:
+        return [f"data: {line}\n\n".encode() for line in script["events"]]
+    return other.completion_events(body, script) if "prompt" in body else _events(body, script)
 
 
 def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:

@@ -26,7 +26,8 @@ from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
 from stream_gateway.pipeline import Pipeline
-from stream_gateway.routes.chat import ChatRoute
+from stream_gateway.routes.asking import Means
+from stream_gateway.routes.endpoints import endpoints
 from stream_gateway.settings import GatewaySettings
 from stream_gateway.watch import FileWatch, follow
 
@@ -73,25 +74,20 @@ async def serve(stop: asyncio.Event) -> None:
         attended, recent = AttendedPipeline(judge, fitting), RecentAnswers()
         batches = Batches(settings, keyring, registry, Pipeline(judge, fitting), attended)
         stack.push_async_callback(batches.aclose)
-        chat = ChatRoute(
-            keyring=keyring,
-            registry=registry,
-            pipeline=attended,
-            running=running,
-            max_body_bytes=settings.max_body_bytes,
-            recent=recent,
-        )
+        means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent)
 
         def more() -> "list[APIRouter]":
             from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415  (FastAPI, loaded aside)
+            from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
             from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
 
             return [
                 explain_routes(keyring, registry, attended, settings.max_body_bytes),
                 feedback_routes(keyring, recent, settings),
+                message_routes(means),
             ]
 
-        app = App(chat, keyring, registry, batches, lambda: "draining" if chat.closing else None, more)
+        app = App(means, endpoints(batches, registry), batches, lambda: "draining" if running.closing else None, more)
         server = _Server(
             uvicorn.Config(
                 app,
@@ -118,7 +114,7 @@ async def serve(stop: asyncio.Event) -> None:
             tasks.create_task(app.load())
             await batches.start()
             await stop.wait()
-            chat.closing = True
+            running.closing = True
             _log.info("draining", extra={"running": len(running), "grace_s": settings.grace_s})
             lines = tasks.create_task(batches.drain(settings.grace_s))
             cut = await running.drain(settings.grace_s, UpstreamUnavailable("the gateway had to stop"))

@@ -1,16 +1,16 @@
-"""The HTTP surface: chat and probes as they are, everything else through FastAPI."""
+"""The HTTP surface: what asks a model, and probes, as they are; everything else through FastAPI."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stream_core.health import Readiness
-from stream_gateway.auth import Keyring
-from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.service import Batches
-from stream_gateway.routes import chat, health
+from stream_gateway.routes import health
+from stream_gateway.routes.asking import AskRoute, Means
+from stream_gateway.routes.endpoints import Endpoint
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
@@ -21,9 +21,8 @@ class App:
 
     def __init__(
         self,
-        chat_route: chat.ChatRoute,
-        keyring: Keyring,
-        registry: Registry,
+        means: Means,
+        endpoints: Mapping[str, Endpoint],
         batches: Batches,
         ready: Readiness,
         more: Callable[[], "Sequence[APIRouter]"] = tuple,
@@ -31,16 +30,15 @@ class App:
         """Put the parts together.
 
         Args:
-            chat_route: answers POST /v1/chat/completions.
-            keyring: who may ask.
-            registry: what there is.
+            means: of the endpoints that ask a model.
+            endpoints: these, by path.
             batches: files and batches.
             more: builds FastAPI's other routes.
             ready: None, or why this gateway should get no new requests.
         """
-        self._chat_route = chat_route
-        self._keyring = keyring
-        self._registry = registry
+        self._asking = {path: AskRoute(means, endpoint.dialect) for path, endpoint in endpoints.items()}
+        self._endpoints = endpoints
+        self._means = means
         self._batches = batches
         self._ready = ready
         self._more = more
@@ -56,8 +54,8 @@ class App:
         """Serve one request (ASGI)."""
         # No middleware stands between the engine and the client: each would cost something for every token.
         path = scope["path"]
-        if path == chat.PATH:
-            await self._chat_route(scope, receive, send)
+        if route := self._asking.get(path):
+            await route(scope, receive, send)
         elif path in health.PATHS and scope["method"] in {"GET", "HEAD"}:
             await health.answer_probe(path, self._ready, send)
         else:
@@ -68,4 +66,4 @@ class App:
     def _build(self) -> ASGIApp:
         from stream_gateway.surface import build_surface  # noqa: PLC0415  (a third of the program's start)
 
-        return build_surface(self._keyring, self._registry, self._batches, self._more())
+        return build_surface(self._means.keyring, self._means.registry, self._batches, self._endpoints, self._more())

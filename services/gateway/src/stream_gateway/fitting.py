@@ -16,7 +16,7 @@ from stream_core.api_keys import FULL
 from stream_core.deployment import TierConfig
 from stream_core.errors import InvalidRequest
 from stream_core.grpc_client import open_channel
-from stream_core.openai.models import ChatRequest
+from stream_core.openai.models import CHAT, ChatRequest
 from stream_core.rpc import summarizer_pb2, summarizer_pb2_grpc
 from stream_core.settings import TlsFiles
 from stream_gateway.backends.contract import OfferedModel
@@ -28,6 +28,7 @@ MEDIA_TOKENS: Final = 2_048
 """What one image or audio clip counts for when its model's own count is not known."""
 MAX_SPANS: Final = 12
 """Ranges of condensed messages that the header names; of more the last one, and dots."""
+_ENDLESS: Final = 2**31
 BYTES_PER_TOKEN: Final = 4
 """Of ordinary text: the estimate while the summarizer is away."""
 
@@ -138,6 +139,8 @@ class Fitting:
             cache_scope: within which summaries may be shared.
             whole: nothing may be condensed.
         """
+        if chat.path != CHAT:
+            return Fitted(chat.body)  # nothing that could be condensed: the engine knows whether it fits
         window = model.context_window
         reserved = reserved_output(chat, tier, window)
         if measure(chat, body_bytes).at_most + reserved <= window:
@@ -168,6 +171,26 @@ class Fitting:
         body = {**chat.body, "messages": orjson.loads(reply.messages_json)}
         note = f"condensed {reply.tokens_before} to {reply.tokens_after} tokens"
         return Fitted(body, note, _context(note, reply))
+
+    async def count(self, chat: ChatRequest, tier: TierConfig, model: OfferedModel, *, request_id: str) -> int:
+        """Count a request's tokens: exactly where the summarizer has the model's tokenizer, else by estimate.
+
+        Args:
+            chat: the request.
+            tier: the model's.
+            model: whose tokens.
+            request_id: hex.
+        """
+        messages = orjson.dumps(chat.body["messages"])
+        tools = orjson.dumps(chat.body["tools"]) if chat.tool_count else b""
+        request = summarizer_pb2.FitRequest(
+            request_id=request_id,
+            conversation=summarizer_pb2.Conversation(messages_json=messages, tools_json=tools),
+            # In a window that holds everything there is nothing to be condensed.
+            target=summarizer_pb2.Target(tier=tier.name, model=model.id, context_window=_ENDLESS, reserved_output=0),
+        )
+        reply = await self._ask(request)
+        return reply.tokens_before if reply else measure(chat, len(messages) + len(tools)).about
 
     async def _ask(self, request: summarizer_pb2.FitRequest) -> summarizer_pb2.FitReply | None:
         if self._stub is None:

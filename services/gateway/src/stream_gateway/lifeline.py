@@ -39,6 +39,8 @@ class Running:
         self._lifelines: set[Lifeline] = set()
         self._none = asyncio.Event()
         self._none.set()
+        self.closing = False
+        """Set when the gateway drains: what runs is finished, what comes is refused."""
 
     def __len__(self) -> int:
         return len(self._lifelines)

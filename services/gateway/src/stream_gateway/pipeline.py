@@ -7,6 +7,7 @@ first bytes is replaced by the next one; who may see the prompt is asked again b
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from stream_core.errors import (
     ContextLengthExceeded,
@@ -26,6 +27,7 @@ from stream_gateway.backends.registry import Generation
 from stream_gateway.fitting import Fitted, Fitting, Unfit
 from stream_gateway.judging import Judge, Verdict
 from stream_gateway.routing import (
+    CHAT_TASK,
     Ask,
     Candidate,
     Plan,
@@ -42,6 +44,8 @@ from stream_gateway.routing import (
 _ABOUT_THE_TIER = frozenset({404, 405, 413, 429})
 """Statuses with which an engine refuses what another one may take: not there, too large for it, busy."""
 _CLOUD = "cloud"
+TASKS: Final = {"/embeddings": "embeddings", "/moderations": "moderations"}
+"""What kind of request a path of the engine's API is, where that is not chat."""
 
 
 @dataclass(slots=True)
@@ -152,6 +156,8 @@ class Pipeline:
             trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
             on = f"on {trail.cluster}" if trail.cluster else ""
             trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
+            if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:
+                trail.notes.append("reasoning_effort passed on to a model not known to reason")
             if candidate.model.demo:
                 trail.notes.append("demo model, not to be believed")
             return begun
@@ -171,11 +177,27 @@ class Pipeline:
         scores = {} if ask.pin.tier is not None else verdict.scores
         return route(ask, tiers, self._cloud_share.adapted(policy), scores), verdict
 
+    async def count(self, asked: Asked, generation: Generation) -> int:
+        """Count a request's tokens for the model that `begin` would try first; nothing is sent to a model.
+
+        Raises:
+            StreamError: nobody would answer it.
+        """
+        plan, _ = await self.explain(asked, generation)
+        if not plan.candidates:
+            raise refusal(plan)
+        first = plan.candidates[0]
+        tier = generation.entries[first.tier].tier
+        return await self._fitting.count(asked.chat, tier, first.model, request_id=to_hex(asked.request_id))
+
     async def _plan(self, asked: Asked, ask: Ask, generation: Generation, tiers: list[TierView], trail: Trail) -> Plan:
         policy = generation.deployment.policy
         if ask.pin.tier is not None:
             return route(ask, tiers, policy, {})
         trail.choice = "auto"
+        if ask.task != CHAT_TASK:
+            # Nothing to be judged: the cheapest one that does it.
+            return route(ask, tiers, policy, dict.fromkeys((tier.name for tier in tiers), 1.0))
         seeing = [tier.name for tier in permitted(ask, tiers, policy)]
         verdict = await self._judge.score(
             asked.chat,
@@ -212,13 +234,15 @@ def _ask(asked: Asked, generation: Generation, tiers: list[TierView]) -> Ask:
         modalities=chat.modalities,
         max_output=chat.max_output,
         clusters=principal.clusters,
+        demands=chat.demands,
+        task=TASKS.get(chat.path, CHAT_TASK),
     )
 
 
 def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted) -> Call:
     return Call(
         request_id=asked.request_id,
-        path="/chat/completions",
+        path=asked.chat.path,
         model=candidate.model.id,
         request=fitted.body,
         stream=asked.chat.stream,

@@ -5,7 +5,8 @@ Rules, in this order; a later one never brings back what an earlier one took awa
 1. Entitlement and privacy: a tier or cluster that the key may not use, or a tier that may not see text of the
    request's class, is out.
 2. Pin: a caller who names a tier, a cluster or a model gets that or an error, never another one.
-3. Fitness: a model that lacks a modality of the request, or whose window can't hold the answer asked for, is out.
+3. Fitness: a model that lacks a modality or a capability that the request demands, that serves another kind of
+   request (embeddings against chat), or whose window can't hold the answer asked for, is out.
 4. Score: tiers whose probability of a good answer reaches the threshold come first, the cheapest of them at the
    front; then the others, the most probable first.
 5. Health: a model that is known to be away is out, unless the caller named it or its tier: then it is tried.
@@ -26,13 +27,19 @@ from stream_core.errors import (
     ModelNotFound,
     NotAllowed,
     StreamError,
+    Unsupported,
     UpstreamUnavailable,
 )
+from stream_core.openai.demands import Demand
 from stream_gateway.backends.contract import OfferedModel
 from stream_gateway.standing import Standing, overall
 
 AUTO = "auto"
 """The routed model's name."""
+CHAT_TASK = "chat"
+"""Chat and completions, which every model does that declares no other task."""
+OTHER_TASKS = frozenset({"embeddings", "moderations"})
+"""Capabilities of models that do no chat, unless "chat" is one of them, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,10 @@ class Ask:
     """Tokens of answer the caller allows."""
     clusters: frozenset[str] | None = None
     """What the key may use; None: every cluster."""
+    demands: tuple[Demand, ...] = ()
+    """Capabilities that it needs, beyond text."""
+    task: str = CHAT_TASK
+    """What kind of request it is."""
 
     @property
     def allowed_clusters(self) -> frozenset[str] | None:
@@ -111,6 +122,8 @@ class Why(Enum):
     PRIVACY = "privacy"
     PIN = "pin"
     MODALITY = "modality"
+    CAPABILITY = "capability"
+    TASK = "task"
     CONTEXT = "context"
     HEALTH = "health"
 
@@ -123,6 +136,8 @@ class Exclusion:
     model: str | None
     why: Why
     words: str
+    param: str | None = None
+    """The request's field that is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,7 +305,7 @@ def route(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig, scores: Map
 def refusal(plan: Plan) -> StreamError:
     """Say why nobody can answer: the reason that the caller, or time, can mend most easily decides."""
     reasons = [out for out in plan.excluded if out.why is not Why.PIN]
-    for why in (Why.HEALTH, Why.CONTEXT, Why.MODALITY, Why.PRIVACY, Why.ENTITLEMENT):
+    for why in (Why.HEALTH, Why.CONTEXT, Why.CAPABILITY, Why.MODALITY, Why.TASK, Why.PRIVACY, Why.ENTITLEMENT):
         words = "; ".join(dict.fromkeys(out.words for out in reasons if out.why is why))
         if not words:
             continue
@@ -299,8 +314,12 @@ def refusal(plan: Plan) -> StreamError:
                 return UpstreamUnavailable(f"no model can answer now: {words}")
             case Why.CONTEXT:
                 return ContextLengthExceeded(words, param="messages")
+            case Why.CAPABILITY:
+                return Unsupported(words, param=next(out.param for out in reasons if out.why is why))
             case Why.MODALITY:
                 return InvalidRequest(words, param="messages")
+            case Why.TASK:
+                return ModelNotFound(words, param="model")
             case _:
                 return NotAllowed(words)
     return UpstreamUnavailable("no tier is configured")
@@ -321,15 +340,8 @@ def _choose(ask: Ask, tier: TierView) -> tuple[ModelView | None, list[ModelView]
             offering = " and ".join(f"'{cluster}'" for cluster, _ in whole.clusters)
             words = f"{name} is on {offering}, and this key may not use it there"
             excluded.append(Exclusion(tier.name, whole.model.id, Why.ENTITLEMENT, words))
-        elif missing := sorted(ask.modalities - view.model.modalities):
-            words = f"{name} does not accept {' and '.join(missing)}"
-            excluded.append(Exclusion(tier.name, view.model.id, Why.MODALITY, words))
-        elif (ask.max_output or 0) >= view.model.context_window:
-            words = (
-                f"an answer of {ask.max_output:,} tokens is asked for, and the context window of {name} "
-                f"has {view.model.context_window:,} tokens for prompt and answer together"
-            )
-            excluded.append(Exclusion(tier.name, view.model.id, Why.CONTEXT, words))
+        elif out := _unfit(ask, tier.name, view.model):
+            excluded.append(out)
         elif ask.pin.tier is not None or view.standing.awaited:
             return view, sleeping, excluded
         else:
@@ -339,6 +351,32 @@ def _choose(ask: Ask, tier: TierView) -> tuple[ModelView | None, list[ModelView]
                 words = f"{name}: {view.standing.reason}"
                 excluded.append(Exclusion(tier.name, view.model.id, Why.HEALTH, words))
     return None, sleeping, excluded
+
+
+def _unfit(ask: Ask, tier: str, model: OfferedModel) -> Exclusion | None:
+    """Rule 3, for one model: None when it can do what is asked."""
+    name = f"'{tier}/{model.id}'"
+    if not serves(model, ask.task):
+        return Exclusion(tier, model.id, Why.TASK, f"{name} does no {ask.task}", "model")
+    if missing := sorted(ask.modalities - model.modalities):
+        return Exclusion(tier, model.id, Why.MODALITY, f"{name} does not accept {' and '.join(missing)}", "messages")
+    if demand := next((demand for demand in ask.demands if demand.capability not in model.capabilities), None):
+        words = f"{demand.param}: {name} lacks the capability '{demand.capability}'"
+        return Exclusion(tier, model.id, Why.CAPABILITY, words, demand.param)
+    if (ask.max_output or 0) >= model.context_window:
+        words = (
+            f"an answer of {ask.max_output:,} tokens is asked for, and the context window of {name} "
+            f"has {model.context_window:,} tokens for prompt and answer together"
+        )
+        return Exclusion(tier, model.id, Why.CONTEXT, words, "messages")
+    return None
+
+
+def serves(model: OfferedModel, task: str) -> bool:
+    """Whether a model answers requests of this kind."""
+    if task != CHAT_TASK:
+        return task in model.capabilities
+    return CHAT_TASK in model.capabilities or not model.capabilities & OTHER_TASKS
 
 
 def _scored(score: float, threshold: float) -> str:

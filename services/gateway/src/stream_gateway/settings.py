@@ -42,6 +42,19 @@ class BatchSettings(BaseModel):
     """Nodes of the broker that keep a copy; used when its streams are made."""
 
 
+class ResponseSettings(BaseModel):
+    """What an owner (an API key) may keep of the Responses API. What is too much pushes out the oldest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ttl_s: _Seconds = 30 * _DAY_S
+    """How long a response is kept."""
+    max_kept: Annotated[int, Field(ge=1)] = 1_000
+    max_total_bytes: Annotated[int, Field(ge=1024)] = 2 * 1024 * _MIB
+    max_bytes: Annotated[int, Field(ge=1024)] = 64 * _MIB
+    """Of one conversation, images included; a longer one is 413."""
+
+
 class GatewaySettings(ProgramSettings):
     """Where it listens, whom it asks, what it allows."""
 
@@ -63,15 +76,17 @@ class GatewaySettings(ProgramSettings):
     keys_file: Path
     """API keys as `stream keys` writes them; read again when it changes."""
     batch_key_file: Path | None = None
-    """Secret of 64 hex digits that seals files and batches at the broker; None: there are none. All replicas need the
-    same one."""
+    """Secret of 64 hex digits that seals files, batches and responses at the broker; None: there are none. All
+    replicas need the same one."""
     batches: BatchSettings = BatchSettings()
+    responses: ResponseSettings = ResponseSettings()
 
     feedback_file: Path | None = None
     """Where thumbs of POST /v1/feedback are kept, as JSONL; None takes none."""
     feedback_max_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
 
-    max_body_bytes: Annotated[int, Field(ge=1024)] = 20 * 1024 * 1024
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
+    """Of a request; 20 MB of images are 27 MB as base64."""
     default_score: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Of every tier while the judge is away: all alike, so the cheapest answers."""
     judge_deadline_ms: Annotated[int, Field(ge=1)] = 250

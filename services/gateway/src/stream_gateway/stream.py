@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.types import Receive, Send
@@ -10,6 +11,7 @@ from starlette.types import Receive, Send
 from stream_core.errors import RemoteError, RequestTooLarge
 from stream_core.openai.chunks import Usage, usage_of, usage_of_body
 from stream_core.openai.sse import is_done
+from stream_gateway.dialects.contract import Translation
 from stream_gateway.errors import Headers, Reply
 from stream_gateway.lifeline import ClientGone, Lifeline
 from stream_gateway.pipeline import Begun, Trail
@@ -17,6 +19,7 @@ from stream_gateway.pipeline import Begun, Trail
 _LAST_EVENTS: Final = 4
 _MAX_HEADER: Final = 200
 _SETTLE_S: Final = 0.5
+_EVENTS: Final = "text/event-stream"
 
 STREAM_HEADERS: Final[Headers] = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
@@ -135,6 +138,36 @@ async def send_stream(send: Send, begun: Begun, headers: Headers, outcome: Outco
     outcome.complete = True
 
 
+async def send_translated(
+    send: Send,
+    begun: Begun,
+    headers: Headers,
+    outcome: Outcome,
+    translation: Translation,
+    keep: Callable[[], Awaitable[None]] | None,
+) -> None:
+    """Send a stream of events in another API's form; its errors pass through. `settle` is due after it."""
+    if not outcome.status:
+        await start_stream(send, _EVENTS, headers, outcome)
+    last: deque[bytes] = deque(maxlen=_LAST_EVENTS)
+    batch: list[bytes] | None = begun.first
+    try:
+        while batch is not None:
+            last.extend(batch)
+            if body := b"".join(translation.feed(batch)):
+                outcome.bytes_out += len(body)
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            batch = None if is_done(batch[-1]) else await anext(begun.rest, None)
+    finally:
+        outcome.usage = usage_of(last)
+    ending = b"".join(translation.end())
+    if keep is not None:
+        await keep()
+    outcome.bytes_out += len(ending)
+    await send({"type": "http.response.body", "body": ending})
+    outcome.complete = True
+
+
 async def settle(begun: Begun) -> None:
     """Let an answer that was sent come to its own end, so that its connection can be used again."""
     with contextlib.suppress(RemoteError, TimeoutError):
@@ -144,10 +177,34 @@ async def settle(begun: Begun) -> None:
 
 async def send_whole(send: Send, begun: Begun, headers: Headers, outcome: Outcome) -> None:
     """Send an answer that is one body, when all of it is there; its errors pass through before anything is sent."""
-    body = b"".join([*begun.first, *[chunk async for batch in begun.rest for chunk in batch]])
+    body = await _whole(begun)
     outcome.usage = usage_of_body(body)
+    await _send_body(send, body, begun.answer.content_type, headers, outcome)
+
+
+async def send_whole_translated(
+    send: Send,
+    begun: Begun,
+    headers: Headers,
+    outcome: Outcome,
+    translation: Translation,
+    keep: Callable[[], Awaitable[None]] | None,
+) -> None:
+    """Send it in another API's form."""
+    body = await _whole(begun)
+    outcome.usage = usage_of_body(body)
+    translated = translation.whole(body)
+    if keep is not None:
+        await keep()
+    await _send_body(send, translated, "application/json", headers, outcome)
+
+
+async def _whole(begun: Begun) -> bytes:
+    return b"".join([*begun.first, *[chunk async for batch in begun.rest for chunk in batch]])
+
+
+async def _send_body(send: Send, body: bytes, content_type: str, headers: Headers, outcome: Outcome) -> None:
     outcome.status = 200
     outcome.bytes_out = len(body)
-    content_type = (b"content-type", begun.answer.content_type.encode("latin-1", "replace"))
-    await send_reply(send, Reply(200, [content_type], body), headers)
+    await send_reply(send, Reply(200, [(b"content-type", content_type.encode("latin-1", "replace"))], body), headers)
     outcome.complete = True

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,23 +18,33 @@ from stream_gateway import __version__
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.service import Batches
+from stream_gateway.dialects.messages_errors import error_reply, in_messages_form
 from stream_gateway.errors import Reply, framework_body, reply_to
-from stream_gateway.routes import chat, health
+from stream_gateway.routes import health
 from stream_gateway.routes.batches import batch_routes
 from stream_gateway.routes.callers import Callers
+from stream_gateway.routes.endpoints import Endpoint, openapi_paths, openapi_schemas
 from stream_gateway.routes.files import file_routes
 from stream_gateway.routes.models import Error, model_routes
+from stream_gateway.routes.responses import response_routes
 
 _log = logging.getLogger(__name__)
 
 
-def build_surface(keyring: Keyring, registry: Registry, batches: Batches, more: Sequence[APIRouter] = ()) -> ASGIApp:
+def build_surface(
+    keyring: Keyring,
+    registry: Registry,
+    batches: Batches,
+    endpoints: Mapping[str, Endpoint],
+    more: Sequence[APIRouter] = (),
+) -> ASGIApp:
     """Put FastAPI's routes together.
 
     Args:
         keyring: who may ask.
         registry: what there is.
         batches: files and batches.
+        endpoints: those that ask a model, to be described.
         more: routes beside the models.
     """
     started = int(time.time())
@@ -48,6 +58,7 @@ def build_surface(keyring: Keyring, registry: Registry, batches: Batches, more: 
     callers = Callers(keyring, registry)
     app.include_router(file_routes(callers, batches))
     app.include_router(batch_routes(callers, batches))
+    app.include_router(response_routes(callers, batches))
     for router in more:
         app.include_router(router)
     app.add_exception_handler(StreamError, _on_error)
@@ -62,11 +73,11 @@ def build_surface(keyring: Keyring, registry: Registry, batches: Batches, more: 
             # A wrong field is 400 here, as in OpenAI's API, whatever the framework would say.
             for operation in [operation for path in document["paths"].values() for operation in path.values()]:
                 operation["responses"].pop("422", None)
-            document["paths"] |= {chat.PATH: chat.openapi_path(), **health.openapi_paths()}
+            document["paths"] |= {**openapi_paths(endpoints), **health.openapi_paths()}
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
-            schemas |= {**chat.openapi_schemas(), "Error": Error.model_json_schema(ref_template=_SCHEMAS)}
+            schemas |= {**dict(openapi_schemas()), "Error": Error.model_json_schema(ref_template=_SCHEMAS)}
             schemas |= schemas["Error"].pop("$defs", {})
             app.openapi_schema = document
         return app.openapi_schema
@@ -82,15 +93,23 @@ async def _on_error(request: Request, error: Exception) -> Response:
     request_id = request.scope["state"]["request_id"]
     if not isinstance(error, StreamError):
         _log.error("request failed", exc_info=error, extra={"request_id": request_id})
-    return _response(reply_to(error, request_id))
+    return _response((error_reply if _speaks_messages(request) else reply_to)(error, request_id))
 
 
-async def _on_http_error(_request: Request, error: Exception) -> Response:
+def _speaks_messages(request: Request) -> bool:
+    """Whether a path belongs to Anthropic's API, whose errors have another form."""
+    return request.url.path.startswith("/v1/messages")
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
     status, headers, detail = 500, {}, ""
     if isinstance(error, HTTPException):
         status, detail, headers = error.status_code, error.detail, dict(error.headers or {})
     pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    return _response(Reply(status, [(b"content-type", b"application/json"), *pairs], framework_body(status, detail)))
+    body = framework_body(status, detail)
+    if _speaks_messages(request):
+        body = in_messages_form(body, status, request.scope["state"]["request_id"])
+    return _response(Reply(status, [(b"content-type", b"application/json"), *pairs], body))
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

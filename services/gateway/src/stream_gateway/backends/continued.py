@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from stream_core.errors import RemoteError, StreamBroken, UpstreamUnavailable
 from stream_core.ids import to_hex
 from stream_core.openai.chunks import usage_of_body
+from stream_core.openai.models import CHAT
 from stream_gateway.backends import continued_request as requests
 from stream_gateway.backends.continued_state import Continuation, State
 from stream_gateway.backends.contract import Answer, Call
@@ -101,7 +102,7 @@ class ContinuedAnswer:
         """Batches of chunks; see the contract."""
         if not self.content_type.startswith(_EVENTS):
             return self._whole()
-        if requests.obstacle(self._call.request) is not None:
+        if self._call.path != CHAT or requests.obstacle(self._call.request) is not None:
             return self._unread()
         return self._continued()
 

@@ -16,6 +16,7 @@ from stream_core.errors import (
     WorkerRefused,
 )
 from stream_core.ids import new_id
+from stream_core.openai.requests import OUTSIDE
 from stream_gateway.backends.clusters import Clusters
 from stream_gateway.backends.continued import ContinuedAnswer, Persistence
 from stream_gateway.backends.contract import Answer, Call, OfferedModel, offered
@@ -185,7 +186,7 @@ class HpcBackend:
         body = orjson.dumps({**call.request, "model": worker.engine_models[call.model]})
         frames = sealed.open_frames(
             body,
-            path=f"/v1{call.path}",
+            path=call.path if call.path in OUTSIDE else f"/v1{call.path}",
             opened_at_ms=time.time_ns() // 1_000_000,
             headers={**call.headers, "x-request-id": call.request_id.hex()},
         )

@@ -23,6 +23,7 @@ from stream_core.errors import (
     UpstreamUnavailable,
 )
 from stream_core.ids import to_hex
+from stream_core.openai.requests import OUTSIDE
 from stream_core.settings import read_secret
 from stream_gateway.backends.contract import Answer, Call, OfferedModel, offered
 from stream_gateway.backends.health import Health, is_nearby
@@ -132,7 +133,7 @@ class HttpBackend:
         try:
             async with asyncio.timeout(limit_s):
                 response = await self._session.post(
-                    self._url + call.path,
+                    (self._url.removesuffix("/v1") if call.path in OUTSIDE else self._url) + call.path,
                     data=body if len(body) < _LARGE_BODY else io.BytesIO(body),
                     headers=headers,
                     allow_redirects=False,

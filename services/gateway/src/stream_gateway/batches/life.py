@@ -15,6 +15,7 @@ from stream_gateway.batches.runner import Runner
 from stream_gateway.batches.service import Batches
 from stream_gateway.batches.store import Store
 from stream_gateway.batches.streams import ensure
+from stream_gateway.responses.archive import Archive
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Life:
     files: Files
     desk: Desk
     runner: Runner
+    archive: Archive
 
 
 @contextlib.asynccontextmanager
@@ -49,6 +51,7 @@ async def live(batches: Batches, service_key: bytes, faults: Once) -> AsyncItera
         files = Files(store)
         clerk = Clerk(store, settings.max_body_bytes)
         executor = Executor(store, batches.registry, batches.pipeline, settings.max_body_bytes)
-        yield Life(files, Desk(store, files), Runner(store, clerk, executor, batches.keyring, gauge))
+        runner = Runner(store, clerk, executor, batches.keyring, gauge)
+        yield Life(files, Desk(store, files), runner, Archive(store, settings.responses))
     finally:
         await bus.close(client)

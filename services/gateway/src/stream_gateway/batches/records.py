@@ -23,6 +23,18 @@ class FileRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     whole: bool = False  # false while it is being uploaded
 
 
+class ResponseRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A stored response of the Responses API; what was said lies in chunks."""
+
+    id: str  # begins with the time, so that the oldest come first
+    owner: str  # id of the principal
+    created: float  # unix seconds
+    expires: float
+    bytes: int
+    chunks: int
+    privacy: str  # class of the whole conversation's text
+
+
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a batch failed, or what is wrong with one of its lines."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from stream_gateway.batches.desk import Desk
     from stream_gateway.batches.files import Files
     from stream_gateway.batches.life import Life
+    from stream_gateway.responses.archive import Archive
 
 _log = logging.getLogger(__name__)
 _RETRY_S: Final = 1.0
@@ -76,6 +77,11 @@ class Batches:
     def desk(self) -> "Desk":
         """The batches; errors as `files`."""
         return self._ready().desk
+
+    @property
+    def archive(self) -> "Archive":
+        """The stored responses; errors as `files`."""
+        return self._ready().archive
 
     async def start(self) -> None:
         """Begin to connect; returns at once."""

@@ -1,4 +1,4 @@
-"""Records of files and batches, sealed, by owner; changed by compare-and-set.
+"""Records of files, batches and responses, sealed, by owner; changed by compare-and-set.
 
 A batch that has not ended also has a record of kind "open", so that runners need not look through all of them.
 """
@@ -14,12 +14,12 @@ from stream_core.errors import FrameError, SealError
 from stream_core.telemetry import Once
 from stream_gateway.batches.faults import Conflict
 from stream_gateway.batches.journal import Journal
-from stream_gateway.batches.records import BatchRecord, FileRecord
+from stream_gateway.batches.records import BatchRecord, FileRecord, ResponseRecord
 from stream_gateway.batches.sealing import NONCE_BYTES, Sealer
 from stream_gateway.batches.streams import PREFIX, RECORDS
 
-_R = TypeVar("_R", FileRecord, BatchRecord)
-_KINDS: Final[dict[type, str]] = {FileRecord: "file", BatchRecord: "batch"}
+_R = TypeVar("_R", FileRecord, BatchRecord, ResponseRecord)
+_KINDS: Final[dict[type, str]] = {FileRecord: "file", BatchRecord: "batch", ResponseRecord: "response"}
 _OPEN: Final = "open"
 _MARGIN_S: Final = 3600.0
 """A record of a batch stays so long after its files, so that its owner still finds out what became of it."""
@@ -71,10 +71,12 @@ class Shelf:
         subject = _subject(_KINDS[type(record)], self.tag(record.owner), record.id)
         content = msgspec.json.encode(record)
         sealed = self._sealer.seal(content, "record", subject, "", nonce=secrets.token_bytes(NONCE_BYTES))
-        until = record.expires if isinstance(record, FileRecord) else record.output_expires + _MARGIN_S
+        until = record.output_expires + _MARGIN_S if isinstance(record, BatchRecord) else record.expires
         return await self._journal.put(subject, sealed, stream=RECORDS, ttl_s=until - self._clock(), last=revision)
 
-    async def remove(self, kind: type[FileRecord] | type[BatchRecord], owner: str, id_: str) -> None:
+    async def remove(
+        self, kind: type[FileRecord] | type[BatchRecord] | type[ResponseRecord], owner: str, id_: str
+    ) -> None:
         """Remove a record."""
         await self._journal.purge(_subject(_KINDS[kind], self.tag(owner), id_), stream=RECORDS)
 
@@ -86,6 +88,11 @@ class Shelf:
             async for kept in self._journal.read(pattern, stream=RECORDS, last_only=True)
             if (found := self._open(kind, kept.subject, kept.data, kept.sequence))
         ]
+
+    async def ids_of(self, kind: type[_R], owner: str) -> list[str]:
+        """List the ids of an owner's records, in their own order, without reading the records."""
+        subjects = await self._journal.subjects(_subject(_KINDS[kind], self.tag(owner), "*"), stream=RECORDS)
+        return sorted(subject.rpartition(".")[2] for subject in subjects)
 
     async def mark_open(self, record: BatchRecord) -> None:
         """Let runners find a batch."""
@@ -115,7 +122,7 @@ class Shelf:
         except msgspec.DecodeError as error:
             self._faults.note("malformed_record", str(error))
             return None
-        if isinstance(record, FileRecord) and record.expires <= self._clock():
+        if not isinstance(record, BatchRecord) and record.expires <= self._clock():
             return None
         return Found(record, revision)
 

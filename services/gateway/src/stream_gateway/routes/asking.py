@@ -1,19 +1,20 @@
-"""POST /v1/chat/completions: plain ASGI, since every token of every user passes here."""
+"""An endpoint that asks a model: plain ASGI, since every token of every user passes here, whatever API it speaks."""
 
 import asyncio
 import logging
 import re
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
 from stream_core.errors import InvalidRequest, RemoteError, StreamError, UpstreamRejected, UpstreamUnavailable
 from stream_core.ids import new_id, to_hex
-from stream_core.openai.models import chat_schema, parse_chat
 from stream_gateway.auth import Keyring, Principal
 from stream_gateway.backends.registry import Registry
-from stream_gateway.errors import Headers, Reply, error_event, framework_body, reply_to
+from stream_gateway.dialects.contract import Dialect, Spoken, Translation
+from stream_gateway.errors import Headers
 from stream_gateway.feedback import Answered, RecentAnswers
 from stream_gateway.fitting import wants_whole
 from stream_gateway.lifeline import ClientGone, Lifeline, Running
@@ -25,26 +26,26 @@ from stream_gateway.stream import (
     send_comment,
     send_reply,
     send_stream,
+    send_translated,
     send_whole,
+    send_whole_translated,
     settle,
     start_stream,
     watch_client,
 )
 from stream_gateway.telemetry import Stopwatch, log_request
 
-PATH: Final = "/v1/chat/completions"
 EVENTS: Final = "text/event-stream"
 _log = logging.getLogger(__name__)
 _TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _MAX_TRACESTATE: Final = 512
-_HEADERS: Final = {
-    "x-stream-tier": "The tier that answers; left out while a stream waits and another one may still answer",
-    "x-stream-model": "Its model, likewise",
-    "x-stream-cluster": "Whose worker answers; left out on a tier without clusters, and while a stream waits",
-    "x-stream-context": "How many tokens became how many and which messages were condensed; absent when none was",
-    "x-stream-reason": "Why, and what else befell the request",
-    "x-request-id": "Of this request",
-}
+
+
+class MethodNotAllowed(InvalidRequest):
+    """Another method than the endpoint's."""
+
+    code = "method_not_allowed"
+    status_hint = 405
 
 
 class UnsupportedMediaType(InvalidRequest):
@@ -54,38 +55,41 @@ class UnsupportedMediaType(InvalidRequest):
     status_hint = 415
 
 
-class ChatRoute:
-    """The endpoint."""
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What all endpoints that ask a model share."""
 
-    def __init__(
-        self,
-        *,
-        keyring: Keyring,
-        registry: Registry,
-        pipeline: Pipeline,
-        running: Running,
-        max_body_bytes: int,
-        recent: RecentAnswers | None = None,
-    ) -> None:
-        """Use these parts."""
-        self._keyring = keyring
-        self._registry = registry
-        self._pipeline = pipeline
-        self._running = running
-        self._max_body_bytes = max_body_bytes
-        self._recent = recent or RecentAnswers()
-        self.closing = False
-        """Set when the gateway drains: what runs is finished, what comes is refused."""
+    keyring: Keyring
+    registry: Registry
+    pipeline: Pipeline
+    running: Running
+    max_body_bytes: int
+    recent: RecentAnswers = field(default_factory=RecentAnswers)
+
+
+class AskRoute:
+    """One endpoint.
+
+    Args:
+        means: shared by all.
+        dialect: which API it speaks.
+    """
+
+    def __init__(self, means: Means, dialect: Dialect) -> None:
+        self._means = means
+        self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI)."""
         if scope["method"] != "POST":
-            body = framework_body(405, f"{scope['method'][:20]} is not allowed here, POST is")
-            reply = Reply(405, [(b"content-type", b"application/json"), (b"allow", b"POST")], body)
-            await send_reply(send, reply, [(b"x-request-id", to_hex(new_id()).encode("ascii"))])
+            request_id = to_hex(new_id())
+            words = f"{scope['method'][:20]} is not allowed here, POST is"
+            reply = self._dialect.reply(MethodNotAllowed(words), request_id)
+            reply.headers.append((b"allow", b"POST"))
+            await send_reply(send, reply, [(b"x-request-id", request_id.encode("ascii"))])
             return
-        exchange = _Exchange(receive, send)
-        with self._running.enter() as lifeline:
+        exchange = _Exchange(receive, send, self._dialect)
+        with self._means.running.enter() as lifeline:
             try:
                 await self._serve(exchange, scope["headers"], lifeline)
             except asyncio.CancelledError:
@@ -96,32 +100,34 @@ class ChatRoute:
             except Exception as error:  # noqa: BLE001  (the edge: whatever it is, the client gets an answer)
                 await exchange.fail(error)
         exchange.log()
-        exchange.remember(self._recent)
+        exchange.remember(self._means.recent)
 
     async def _serve(self, exchange: "_Exchange", headers: Iterable[tuple[bytes, bytes]], lifeline: Lifeline) -> None:
-        exchange.principal = self._keyring.authenticate(headers)
-        if self.closing:
+        exchange.principal = self._means.keyring.authenticate(self._dialect.credentials(headers))
+        if self._means.running.closing:
             raise UpstreamUnavailable("this gateway is shutting down: try again, another one answers")
         fields = dict(headers)
-        _demand_json(fields.get(b"content-type"))
-        body = await read_body(exchange.receive, _content_length(fields), self._max_body_bytes)
+        demand_json(fields.get(b"content-type"))
+        body = await read_body(exchange.receive, _content_length(fields), self._means.max_body_bytes)
         watcher = asyncio.create_task(watch_client(exchange.receive, lifeline))
         try:
+            privacy = _text(fields.get(b"x-stream-privacy"))
+            spoken = await self._dialect.read(body, exchange.principal, privacy, exchange.request_id)
             asked = Asked(
                 request_id=exchange.request_id,
                 principal=exchange.principal,
-                chat=parse_chat(body),
+                chat=spoken.chat,
                 body_bytes=len(body),
-                privacy=_text(fields.get(b"x-stream-privacy")),
+                privacy=privacy if spoken.privacy is None else spoken.privacy,
                 trace=_trace(fields),
                 tell=exchange.tell,
                 whole=wants_whole(_text(fields.get(b"x-stream-context"))),
             )
             del body
-            exchange.stream = asked.chat.stream
-            async with self._registry.hold() as generation:
-                begun = await self._pipeline.begin(asked, generation, exchange.trail)
-                del asked  # a long answer must not keep a large question in memory
+            exchange.understood(spoken)
+            async with self._means.registry.hold() as generation:
+                begun = await self._means.pipeline.begin(asked, generation, exchange.trail)
+                del asked, spoken  # a long answer must not keep a large question in memory
                 try:
                     await exchange.answer(begun)
                     watcher.cancel()  # an answered client may leave
@@ -135,8 +141,11 @@ class ChatRoute:
 class _Exchange:
     """One request and what has become of it."""
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, receive: Receive, send: Send, dialect: Dialect) -> None:
         self.receive = receive
+        self._dialect = dialect
+        self._translation: Translation | None = None
+        self._keep: Callable[[], Awaitable[None]] | None = None
         self.request_id = new_id()
         self.principal: Principal | None = None
         self.stream = False
@@ -146,6 +155,12 @@ class _Exchange:
         self._stopwatch = Stopwatch()
         self._outcome = Outcome()
         self._ended = "complete"
+
+    def understood(self, spoken: Spoken) -> None:
+        """The request was read."""
+        self.stream = spoken.chat.stream
+        self._translation = spoken.translation
+        self._keep = spoken.keep
 
     async def tell(self, words: str) -> None:
         """Keep a client that waits for a stream informed; one that waits for a whole answer just waits."""
@@ -162,13 +177,16 @@ class _Exchange:
         """Send an answer that has begun."""
         self._stopwatch.first_token()
         streamed = begun.answer.content_type.startswith(EVENTS)
+        if not streamed and (self._outcome.status or (self._translation is not None and self.stream)):
+            raise RemoteError(f"the engine answers with {begun.answer.content_type[:80]!r}, not {EVENTS!r}")
         if self._outcome.status:
-            if not streamed:
-                raise RemoteError(f"the engine answers with {begun.answer.content_type[:80]!r}, not {EVENTS!r}")
             trail = self.trail
             where = f"{trail.tier}/{trail.model}" + (f" on {trail.cluster}" if trail.cluster else "")
             await send_comment(self._send, f"answered by {where}: {trail.reason}", self._outcome)
-        if streamed:
+        if self._translation is not None:
+            sending = send_translated if self.stream else send_whole_translated
+            await sending(self._send, begun, self._headers(), self._outcome, self._translation, self._keep)
+        elif streamed:
             await send_stream(self._send, begun, self._headers(), self._outcome)
         else:
             await send_whole(self._send, begun, self._headers(), self._outcome)
@@ -190,10 +208,11 @@ class _Exchange:
                 _log.error("request failed", exc_info=error, extra={"request_id": self._hex})
         if self._outcome.status:
             # The headers said 200: an error event, and no "[DONE]", tell that the answer is not complete.
-            event = error_event(error, self._hex)
+            speaker = self._dialect.event if self._translation is None else self._translation.broken
+            event = speaker(error, self._hex)
             await self._send({"type": "http.response.body", "body": event})
             return
-        reply = reply_to(error, self._hex)
+        reply = self._dialect.reply(error, self._hex)
         self._outcome.status = reply.status
         await send_reply(self._send, reply, self._headers())
 
@@ -220,73 +239,13 @@ class _Exchange:
         return headers
 
 
-def openapi_path() -> dict[str, Any]:
-    """Describe the endpoint for the OpenAPI document."""
-    error = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
-    texts = {
-        400: "The request is malformed; `param` names the field",
-        401: "No valid API key",
-        403: "The key, or the request's privacy class, does not allow it",
-        404: "No such model",
-        413: "The body is too large",
-        415: "The body is not JSON",
-        429: "A limit was reached",
-        502: "The engine failed in the middle of an answer",
-        503: "No model can answer now; `retry-after` says when to come back",
-        504: "The engine gave no sign of life",
-    }
-    answer = {
-        "description": "The engine's answer, verbatim. A stream that waits for a worker begins with SSE comments; if "
-        "none becomes ready within the limit, it ends with an error event, code `worker_not_ready`.",
-        "headers": {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()},
-        "content": {
-            "application/json": {"schema": {"type": "object"}},
-            "text/event-stream": {"schema": {"type": "string"}},
-        },
-    }
-    return {
-        "post": {
-            "tags": ["chat"],
-            "summary": "Answer a conversation",
-            "operationId": "chat_completions",
-            "security": [{"HTTPBearer": []}],
-            "parameters": [
-                {
-                    "name": "x-stream-privacy",
-                    "in": "header",
-                    "required": False,
-                    "description": "Privacy class of this request; it can only raise the key's own.",
-                    "schema": {"type": "string"},
-                },
-                {
-                    "name": "x-stream-context",
-                    "in": "header",
-                    "required": False,
-                    "description": "`full` forbids condensing: only models whose window holds the whole conversation "
-                    "are asked, else 400 `context_length_exceeded`. `auto`, the default, condenses where it must.",
-                    "schema": {"type": "string", "enum": ["auto", "full"]},
-                },
-            ],
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatBody"}}},
-            },
-            "responses": {"200": answer, **{str(code): {"description": text, **error} for code, text in texts.items()}},
-        }
-    }
-
-
-def openapi_schemas() -> dict[str, Any]:
-    """Schemas that `openapi_path` refers to."""
-    return chat_schema()
-
-
 def _content_length(fields: dict[bytes, bytes]) -> int | None:
     length = fields.get(b"content-length", b"")
     return int(length) if length.isdigit() else None
 
 
-def _demand_json(content_type: bytes | None) -> None:
+def demand_json(content_type: bytes | None) -> None:
+    """Refuse a body that is declared as something else than JSON."""
     if content_type is None:
         return
     kind = content_type.partition(b";")[0].strip().lower()

@@ -1,0 +1,141 @@
+"""`make conformance`: independent clients and suites against our server; last line JSON.
+
+Each suite is a process with a time limit. What can't be installed or run is skipped with its reason, in a list at the
+end; a suite that fails prints its output's tail. Exit code 1 when one failed.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformance.house import House, run_house
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+CACHE = ROOT / ".cache" / "conformance"
+PYTHON = CACHE / "venv/bin/python"
+NODE = CACHE / "node/node_modules"
+LIMIT_S = 150
+TAIL = 60
+
+PYTHON_SUITES = {
+    "openai (Python)": "openai_python.py",
+    "anthropic (Python)": "anthropic_python.py",
+    "langchain-tests, chat": "langchain_chat.py",
+    "langchain-tests, embeddings": "langchain_embeddings.py",
+    "LlamaIndex OpenAILike": "llamaindex_like.py",
+    "instructor": "instructor_client.py",
+    "litellm": "litellm_client.py",
+}
+SLOWEST = "too_slow,filter_too_much,data_too_large,large_base_example"
+UNCHECKED = "positive_data_acceptance,missing_required_header,use_after_free,ensure_resource_availability"
+"""Checks of schemathesis that do not apply; README.md has the reasons."""
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One suite."""
+
+    name: str
+    command: list[str]
+    missing: str = ""
+    """Why it can't run; empty when it can."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of it."""
+
+    name: str
+    ended: str
+    words: str
+    seconds: float
+
+
+def suites(house: House) -> list[Suite]:
+    """List all suites, with what stands in their way."""
+    no_python = "" if PYTHON.exists() else "its packages are not installed (make conformance installs them)"
+    if shutil.which("node") is None:
+        no_node = "node is not installed"
+    else:
+        no_node = "" if (NODE / "openai").is_dir() else "its npm packages are not installed"
+    found = [
+        Suite(
+            name,
+            [str(PYTHON), "-m", "pytest", "-q", "-c", str(HERE / "suites/pytest.ini"), str(HERE / "suites" / file)],
+            no_python,
+        )
+        for name, file in PYTHON_SUITES.items()
+    ]
+    found.append(Suite("openai (Node)", ["node", str(CACHE / "node/openai_node.mjs")], no_node))
+    for profile in ("chat", "modern"):
+        scan = ["node", str(NODE / "compatcanary/src/cli.js"), "scan", "--base-url", f"{house.gateway.url}/v1"]
+        found.append(Suite(f"compatcanary, {profile}", [*scan, "--model", "play", "--profile", profile], no_node))
+    schema = [str(PYTHON.with_name("st")), "run", f"{house.gateway.url}/openapi.json", "--checks", "all"]
+    schema += ["--exclude-checks", UNCHECKED, "--max-examples", "15", "--phases", "examples,coverage,fuzzing"]
+    schema += ["--suppress-health-check", SLOWEST, "--continue-on-failure", "--generation-deterministic"]
+    schema += ["--header", f"Authorization: Bearer {house.gateway.stage.keys['all']}", "--request-timeout", "20"]
+    found.append(Suite("schemathesis", schema, no_python))
+    return found
+
+
+def run(suite: Suite, environment: dict[str, str], folder: Path) -> Outcome:
+    """Run one suite, and print its output's tail if it fails."""
+    if suite.missing:
+        return Outcome(suite.name, "skipped", suite.missing, 0.0)
+    began = time.monotonic()
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STREAM_", "PYTHON"))}
+    try:
+        done = subprocess.run(
+            suite.command,
+            env={**inherited, **environment},
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+        code, said = done.returncode, done.stdout
+    except subprocess.TimeoutExpired as error:
+        code, said = -1, f"{(error.stdout or b'').decode(errors='replace')}\nnot done within {LIMIT_S} s"
+    seconds = time.monotonic() - began
+    lines = said.strip().splitlines() or [""]
+    if code:
+        print(f"\n----- {suite.name}: the end of its output -----", *lines[-TAIL:], sep="\n")
+    return Outcome(suite.name, "failed" if code else "passed", lines[-1].strip("= "), seconds)
+
+
+def main() -> int:
+    """Run all, or those whose names have a word of the command line in them."""
+    chosen = sys.argv[1:]
+    with tempfile.TemporaryDirectory(prefix="stream-conformance-") as made:
+        folder = Path(made)
+        with run_house(folder) as house:
+            environment = house.environment()
+            outcomes = [
+                run(suite, environment, folder)
+                for suite in suites(house)
+                if not chosen or any(word in suite.name for word in chosen)
+            ]
+            faults = house.gateway.lines("request failed")
+    print()
+    for outcome in outcomes:
+        print(f"{outcome.ended:8} {outcome.name:30} {outcome.seconds:5.1f} s  {outcome.words}")
+    if faults:
+        print(f"the gateway logged {len(faults)} internal errors; the first:", json.dumps(faults[0])[:2000])
+    failed = [outcome.name for outcome in outcomes if outcome.ended == "failed"]
+    skipped = {outcome.name: outcome.words for outcome in outcomes if outcome.ended == "skipped"}
+    passed = sum(outcome.ended == "passed" for outcome in outcomes)
+    print(json.dumps({"passed": passed, "failed": failed, "skipped": skipped, "internal_errors": len(faults)}))
+    return 1 if failed or faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
