@@ -34,18 +34,19 @@ class Upstream:
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """The gateway closed a connection on which this server was silent."""
 
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    tasks: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take one connection."""
         task = asyncio.create_task(self._serve(reader, writer))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.tasks[task] = writer
+        task.add_done_callback(self.tasks.pop)
 
     async def aclose(self) -> None:
         """End all connections."""
-        for task in (tasks := list(self.tasks)):
+        for task, writer in (tasks := dict(self.tasks)).items():
             task.cancel()
+            writer.close()  # a task that has not begun yet never will
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

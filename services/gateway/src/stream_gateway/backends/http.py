@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -39,9 +40,21 @@ _ERROR_BODY_S: Final = 5.0
 _LARGE_BODY: Final = 1 << 20  # aiohttp wants larger ones as a file
 _FIRST_PROBE_PAUSE_S: Final = 0.1
 _PROBE_TIMEOUT_S: Final = 5.0
-_STALE_TRIES: Final = 8
-"""Engines close kept connections when they please, llama.cpp after each stream."""
 _CANCEL_AGAIN_S: Final = 1.0
+
+
+def _telling_kept() -> aiohttp.TraceConfig:
+    """Set the event that a request brings when it goes out on a connection that was kept."""
+
+    async def tell(
+        _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceConnectionReuseconnParams
+    ) -> None:
+        if isinstance(context.trace_request_ctx, asyncio.Event):
+            context.trace_request_ctx.set()
+
+    config = aiohttp.TraceConfig()
+    config.on_connection_reuseconn.append(tell)
+    return config
 
 
 class HttpBackend:
@@ -86,6 +99,7 @@ class HttpBackend:
                 limit=0, keepalive_timeout=_IDLE_CONNECTION_S, socket_factory=_bounded_socket
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trace_configs=[_telling_kept()],
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._tier.connect_timeout_s),
             # An institution's proxy leads out of the house; what is nearby must never be sent there.
             trust_env=not self._nearby,
@@ -150,20 +164,22 @@ class HttpBackend:
     async def _post(
         self, session: aiohttp.ClientSession, path: str, body: bytes, headers: dict[str, str]
     ) -> aiohttp.ClientResponse:
-        """Ask; kept connections that turn out to be closed are not the server's answer, and are passed over.
+        """Ask; a kept connection that turns out to be closed is not the server's answer, and is passed over.
 
-        A far service is asked once: it may have begun, and would be paid twice.
+        Engines close them when they please, llama.cpp after each stream. A far service is asked once: it may have
+        begun, and would be paid twice.
         """
-        again = _STALE_TRIES if self._nearby else 0
         url = (self._url.removesuffix("/v1") if path in OUTSIDE else self._url) + path
         while True:
             data = body if len(body) < _LARGE_BODY else io.BytesIO(body)
+            kept = asyncio.Event()
             try:
-                return await session.post(url, data=data, headers=headers, allow_redirects=False)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if not again or isinstance(error, aiohttp.ClientConnectorError):
+                return await session.post(
+                    url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=kept
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not (self._nearby and kept.is_set()):
                     raise
-                again -= 1
 
     async def _refused(self, response: aiohttp.ClientResponse) -> StreamError:
         """Tell what an answer with another status than 200 means; the connection is given back or closed."""
