@@ -5,6 +5,7 @@ It depends on nothing but the text, so that a further turn of the same conversat
 
 import hashlib
 import heapq
+import itertools
 import re
 import threading
 from collections import Counter, OrderedDict
@@ -33,8 +34,9 @@ class Analysis:
     def __init__(self, text: str) -> None:
         self.text = text.strip()
         self.sentences = sentences(text)
-        self.stems = [frozenset(words(sentence)) for sentence in self.sentences]
-        self.bag = Counter(word for sentence in self.sentences for word in words(sentence))
+        spoken = [words(sentence) for sentence in self.sentences]
+        self.stems = list(map(frozenset, spoken))
+        self.bag = Counter(itertools.chain.from_iterable(spoken))
         self.length = self.bag.total()
         self.content = content_words(text)
         self.specific = len(_SPECIFIC.findall(text))

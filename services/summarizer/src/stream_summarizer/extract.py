@@ -42,12 +42,14 @@ _LATE_FACT: Final = 0.2
 _FACT_COST_EXPONENT: Final = 0.3
 _FACTS_LEAST: Final = 64
 _FACTS_SHARE: Final = 0.03
-_SEARCHED_CHARACTERS: Final = 16_000
+_SEARCHED_CHARACTERS: Final = 8_000
 """Of messages, the best first, in which values are looked for."""
 _FACTS_FRAME: Final = 4
 """Tokens of the line apart from its values."""
 
 _LABEL_TOKENS: Final = 7
+_FILLING_SENTENCES: Final = 300
+"""Of the best messages that did not fit, about so many sentences compete for what is left."""
 _LEAST_REST: Final = 12
 """Tokens; no sentence is looked for to fill less."""
 _ATTEMPTS: Final = 4
@@ -169,9 +171,12 @@ class Ranking:
     def _fill(self, chosen: dict[int, Sequence[int]], left: float) -> float:
         """Add sentences of messages that did not fit; return the tokens that are left."""
         ranked: list[tuple[float, int, int, float]] = []
-        for at, text in enumerate(self._texts):
+        for at in self._order:
             if at in chosen:
                 continue
+            if len(ranked) >= _FILLING_SENTENCES:
+                break
+            text = self._texts[at]
             prior = _PRIOR.get(self._passages[at].role, _OTHER)
             for position, sentence in enumerate(text.sentences):
                 cost = (len(sentence) + len(GAP)) * self._rate[at] + 1
