@@ -35,8 +35,12 @@ class Analysis:
         self.text = text.strip()
         self.sentences = sentences(text)
         spoken = [words(sentence) for sentence in self.sentences]
-        self.stems = list(map(frozenset, spoken))
         self.bag = Counter(itertools.chain.from_iterable(spoken))
+        self.places: dict[str, list[int]] = {}
+        """In which sentences each stem stands."""
+        for at, stems in enumerate(spoken):
+            for stem in set(stems):
+                self.places.setdefault(stem, []).append(at)
         self.length = self.bag.total()
         self.content = content_words(text)
         self.specific = len(_SPECIFIC.findall(text))
