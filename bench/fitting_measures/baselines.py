@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from fitting_measures.survival import Sent, verbatim
@@ -40,8 +41,14 @@ def pairs(messages: Messages, sizes: Sizes, budget: int, cut: Callable[[str, int
     while first < len(messages) and sum(sizes[first:]) > budget:
         first += 1
     left = min(budget - sum(sizes[first:]), SUMMARY_TOKENS)
-    summary = cut("\n".join(str(m["content"])[:EARLIER_CHARACTERS] for m in messages[:first]), left)
-    return verbatim(messages, range(first, len(messages)), summary)
+    heads = [str(message["content"])[:EARLIER_CHARACTERS] for message in messages[:first]]
+    summary = cut("\n".join(heads), left)
+    lines: dict[int, str] = {}
+    start = 0
+    for position, head in enumerate(heads):
+        lines[position] = summary[start : start + len(head)]
+        start += len(head) + 1
+    return replace(verbatim(messages, range(first, len(messages)), summary), lines=lines)
 
 
 class Bm25:

@@ -58,9 +58,9 @@ class Service:
 
     def sizes(self, messages: Messages) -> list[int]:
         """Count what each message adds to a prompt."""
-        frame = self.tokens([{"role": "user", "content": ""}])
-        own = self._counter.prompt((), b"").tokens
-        return [self._counter.text(message["content"]) + frame - own for message in messages]
+        empty = {"role": "user", "content": ""}
+        frame = self.tokens([empty, empty]) - self.tokens([empty])
+        return [self._counter.text(message["content"]) + frame for message in messages]
 
     async def fit(self, history: Messages, question: str, window: int, scope: str) -> Fit:
         """Make a conversation with its last question fit a window of so many tokens."""

@@ -32,7 +32,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[G
     small = [{"id": "small", "upstream": "scripted", "context_window": WINDOW}]
     large = [{"id": "large", "upstream": "scripted", "context_window": 131_072}]
     tiers = [tier("local", engine, models=small), tier("cloud", engine, models=large)]
-    stage = Stage(tmp_path_factory.mktemp("retention"), {"tiers": tiers, "policy": {"good_enough": 0.3}})
+    stage = Stage(tmp_path_factory.mktemp("retention"), {"tiers": tiers})
     with contextlib.ExitStack() as stack:
         targets = {}
         for name in ("judge", "summarizer"):

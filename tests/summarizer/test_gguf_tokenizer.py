@@ -7,13 +7,18 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, pre_tokenizers
 
 from stream_core.errors import ConfigError
 from stream_summarizer.gguf_tokenizer import read_gguf_tokenizer
-from stream_summarizer.tokens import Counter
+from stream_summarizer.splitting import LLAMA3_SPLIT, QWEN2_SPLIT
+from stream_summarizer.template import ChatTemplate
+from stream_summarizer.tokens import Counter, TokenizerCounter
 
-from .building import conversation, counter_of, said, text
+from .building import NOON, conversation, counter_of, said, text
 
+PATTERNS = {"gpt2": "", "llama3": LLAMA3_SPLIT, "qwen2": QWEN2_SPLIT}
+spaces = st.text(alphabet="ab.1 \n\r\t\u3000", max_size=40)
 DEMO = Path(str(files("stream_engine"))) / "demo"
 
 
@@ -30,6 +35,25 @@ def test_it_counts_as_the_folder_does(both: tuple[Counter, Counter], texts: list
     talk = conversation([said("user", one) for one in texts])
     assert by_file.exact
     assert by_file.prompt(talk.messages, b"") == by_folder.prompt(talk.messages, b"")
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.lists(text | st.text(alphabet="ab.1 \n\r\t\u3000", max_size=40), min_size=1, max_size=8),
+    st.sampled_from(sorted(PATTERNS)),
+)
+def test_lines_count_as_the_whole(texts: list[str], split: str) -> None:
+    """A text counted line by line, as it is for speed, has as many tokens as in one piece, by every known splitting."""
+    tokenizer = Tokenizer.from_file(str(DEMO / "tokenizer.json"))
+    if PATTERNS[split]:
+        steps = [
+            pre_tokenizers.Split(Regex(PATTERNS[split]), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    whole = "\n".join(texts)
+    counter = TokenizerCounter(tokenizer, ChatTemplate({"default": "x"}, {}, lambda: NOON), 1600)
+    assert counter.text(whole) == len(tokenizer.encode(whole, add_special_tokens=False))
 
 
 @pytest.mark.parametrize(

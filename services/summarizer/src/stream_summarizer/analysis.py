@@ -5,6 +5,7 @@ It depends on nothing but the text, so that a further turn of the same conversat
 
 import hashlib
 import heapq
+import itertools
 import re
 import threading
 from collections import Counter, OrderedDict
@@ -21,6 +22,7 @@ _STATED: Final = re.compile(
     r"\b(?:instead|actually|no longer|changed?|moved|correction|must|never|always|please|remember|prefer|decided)\b",
     re.IGNORECASE,
 )
+_SPECIFIC: Final = re.compile(r"\d+|(?<=[a-z,;:] )[A-Z][a-z]|`[^`]+`|\w@\w")
 _BYTES_PER_CHARACTER: Final = 24
 """What an analysis takes in memory, measured on chats and rounded up."""
 _OVERHEAD_BYTES: Final = 2_000
@@ -32,10 +34,17 @@ class Analysis:
     def __init__(self, text: str) -> None:
         self.text = text.strip()
         self.sentences = sentences(text)
-        self.stems = [frozenset(words(sentence)) for sentence in self.sentences]
-        self.bag = Counter(word for sentence in self.sentences for word in words(sentence))
+        spoken = [words(sentence) for sentence in self.sentences]
+        self.bag = Counter(itertools.chain.from_iterable(spoken))
+        self.places: dict[str, list[int]] = {}
+        """In which sentences each stem stands."""
+        for at, stems in enumerate(spoken):
+            for stem in set(stems):
+                self.places.setdefault(stem, []).append(at)
         self.length = self.bag.total()
         self.content = content_words(text)
+        self.specific = len(_SPECIFIC.findall(text))
+        """About how many names, numbers and identifiers it has."""
         self.states = bool(_STATED.search(text))
         """Whether it instructs, corrects or decides something."""
 
@@ -45,9 +54,9 @@ class Analysis:
         return [facts_of(sentence) for sentence in self.sentences]
 
     @cached_property
-    def fact_count(self) -> int:
-        """How many values there are, repetitions included."""
-        return sum(map(len, self.facts))
+    def marked(self) -> list[bool]:
+        """Whether each sentence has a number, a name or an identifier."""
+        return [_SPECIFIC.search(sentence) is not None for sentence in self.sentences]
 
     @cached_property
     def core(self) -> tuple[int, ...]:

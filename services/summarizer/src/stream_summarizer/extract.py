@@ -42,10 +42,14 @@ _LATE_FACT: Final = 0.2
 _FACT_COST_EXPONENT: Final = 0.3
 _FACTS_LEAST: Final = 64
 _FACTS_SHARE: Final = 0.03
+_SEARCHED_CHARACTERS: Final = 8_000
+"""Of messages, the best first, in which values are looked for."""
 _FACTS_FRAME: Final = 4
 """Tokens of the line apart from its values."""
 
 _LABEL_TOKENS: Final = 7
+_FILLING_SENTENCES: Final = 300
+"""Of the best messages that did not fit, about so many sentences compete for what is left."""
 _LEAST_REST: Final = 12
 """Tokens; no sentence is looked for to fill less."""
 _ATTEMPTS: Final = 4
@@ -152,7 +156,7 @@ class Ranking:
         worth = [
             found
             + _PRIOR.get(passage.role, _OTHER) * min(len(text.content) / _ENOUGH_WORDS, 1.0)
-            + _FACTS_WORTH * min(text.fact_count, _ENOUGH_FACTS) / _ENOUGH_FACTS
+            + _FACTS_WORTH * min(text.specific, _ENOUGH_FACTS) / _ENOUGH_FACTS
             + _STATED_WORTH * text.states
             + _LATER_WORTH * at / len(self._texts)
             for at, (found, passage, text) in enumerate(
@@ -167,14 +171,16 @@ class Ranking:
     def _fill(self, chosen: dict[int, Sequence[int]], left: float) -> float:
         """Add sentences of messages that did not fit; return the tokens that are left."""
         ranked: list[tuple[float, int, int, float]] = []
-        for at, text in enumerate(self._texts):
+        for at in self._order:
             if at in chosen:
                 continue
+            if len(ranked) >= _FILLING_SENTENCES:
+                break
+            text = self._texts[at]
             prior = _PRIOR.get(self._passages[at].role, _OTHER)
             for position, sentence in enumerate(text.sentences):
                 cost = (len(sentence) + len(GAP)) * self._rate[at] + 1
-                stated = _FACTS_WORTH * min(len(text.facts[position]), _ENOUGH_FACTS)
-                worth = self._found.sentences[at][position] + prior + stated
+                worth = self._found.sentences[at][position] + prior + _FACTS_WORTH * text.marked[position]
                 ranked.append((-worth * cost**-_COST_EXPONENT, -at, position, cost))
         ranked.sort()
         some: dict[int, list[int]] = {}
@@ -206,13 +212,29 @@ class Ranking:
         return FACTS + "; ".join(listed) if listed else ""
 
     @cached_property
+    def _searched(self) -> frozenset[int]:
+        """The messages whose values are worth listing: the best ones, up to a length that can be searched quickly."""
+        found: set[int] = set()
+        left = _SEARCHED_CHARACTERS
+        for at in self._order:
+            left -= len(self._texts[at].text)
+            if left < 0 and found:
+                break
+            found.add(at)
+        return frozenset(found)
+
+    @cached_property
     def _values(self) -> list[_Value]:
         worth: dict[str, float] = {}
         times: dict[str, int] = {}
         last: dict[str, int] = {}
         shown: dict[str, str] = {}
         before = 0.0
+        searched = self._searched
         for at, text in enumerate(self._texts):
+            if at not in searched:
+                before /= 2
+                continue
             user = _USER_FACT * (self._passages[at].role == "user")
             scores = self._found.sentences[at]
             for facts, score in zip(text.facts, scores, strict=True):

@@ -262,8 +262,8 @@ class Fitting:
         return self._ranking(chosen).within(room, self._lines)
 
     def _lines(self, text: str) -> int:
-        """Count a text by its lines, of which the counter knows most from before; the whole prompt is counted later."""
-        return sum(self._counter.text(line) + 1 for line in text.split("\n"))
+        """Count a text that is to stand behind a line end; the whole prompt is counted later."""
+        return self._counter.text(f"\n{text}") if text else 0
 
     def _key(self, chosen: policy.Plan, room: int) -> bytes:
         """Name an extraction: it depends on the question and on where the messages stand, too."""

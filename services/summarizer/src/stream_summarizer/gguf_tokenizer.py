@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import msgspec
 
 from stream_core.errors import ConfigError
+from stream_summarizer.splitting import LLAMA3_SPLIT, QWEN2_SPLIT
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -25,16 +26,12 @@ _ARRAY: Final = 9
 _CONTROL: Final = 3
 _USER_DEFINED: Final = 4
 
-_LLAMA3: Final = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 _SPLITS: Final = {
     "gpt-2": None,  # what `ByteLevel` does by itself
     "default": None,
-    "llama-bpe": _LLAMA3,
-    "llama3": _LLAMA3,
-    "qwen2": _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),
+    "llama-bpe": LLAMA3_SPLIT,
+    "llama3": LLAMA3_SPLIT,
+    "qwen2": QWEN2_SPLIT,
 }
 
 

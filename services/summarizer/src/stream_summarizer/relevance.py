@@ -57,10 +57,11 @@ def relevance(texts: Sequence[Analysis], question: str) -> Relevance:
 
 def _shares(text: Analysis, weight: dict[str, float], whole: float) -> list[float]:
     """Tell per sentence which share of the question's weight it holds."""
-    here = [(word, part / whole) for word, part in weight.items() if word in text.bag]
-    if not here:
-        return [0.0] * len(text.sentences)
-    return [sum(part for word, part in here if word in stems) for stems in text.stems]
+    shares = [0.0] * len(text.sentences)
+    for word, part in weight.items():
+        for at in text.places.get(word, ()):
+            shares[at] += part / whole
+    return shares
 
 
 def _rarity(texts: Sequence[Analysis], asked: frozenset[str]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """Texts as they are compared: sentences, stemmed words, content words. Pure."""
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -66,6 +67,7 @@ def words(text: str) -> list[str]:
     return found
 
 
+@functools.lru_cache(maxsize=65_536)
 def stem(word: str) -> str:
     """Cut a word's ending off."""
     if len(word) <= _LEAST_STEM or word[0].isdigit():

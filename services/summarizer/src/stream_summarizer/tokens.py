@@ -27,6 +27,7 @@ from stream_summarizer.estimate import (
     estimate_message,
     estimate_tools,
 )
+from stream_summarizer.splitting import LLAMA3_SPLIT, QWEN2_SPLIT
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,7 +39,10 @@ log = logging.getLogger(__name__)
 TOKENIZER_FILE: Final = "tokenizer.json"
 GGUF: Final = ".gguf"
 SEGMENT_CACHE_ENTRIES: Final = 65_536
-_UNCACHED_CHARACTERS: Final = 48
+_UNCACHED_CHARACTERS: Final = 8
+SAFE_SPLITS: Final = frozenset({LLAMA3_SPLIT, QWEN2_SPLIT})
+"""Patterns of which no match holds a line end and then something that is no space."""
+_LINE_START: Final = re.compile(r"(?<=\n)(?=\S)")
 
 _PLACE_FREE: Final = frozenset(
     {"ByteLevel", "Split", "Digits", "Punctuation", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Sequence"}
@@ -107,7 +111,9 @@ class TokenizerCounter:
         self._tokenizer = tokenizer
         self._template = template
         self._image_tokens = image_tokens
-        self._splitter = _splitter(json.loads(tokenizer.to_str()))
+        description = json.loads(tokenizer.to_str())
+        self._splitter = _splitter(description)
+        self._by_lines = self._splitter is not None and _cuts_at_lines(description)
         self._cache: dict[bytes, int] = {}  # digest of a segment -> its tokens; no text is kept
         self._lock = threading.Lock()
 
@@ -139,7 +145,8 @@ class TokenizerCounter:
         return sum(estimate_medium(medium, self._image_tokens) for medium in message.media)
 
     def _encode(self, text: str) -> int:
-        return len(self._tokenizer.encode(text, add_special_tokens=False))
+        # "fast" leaves out where each token stands, which nobody asks for.
+        return len(self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
     def _segment(self, segment: str) -> int:
         """Count a piece between special tokens, which is tokenized by itself; a next turn repeats most pieces."""
@@ -148,7 +155,8 @@ class TokenizerCounter:
         key = hashlib.blake2b(segment.encode(), digest_size=16).digest()
         tokens = self._cache.get(key)
         if tokens is None:
-            tokens = self._encode(segment)
+            lines = _LINE_START.split(segment) if self._by_lines else ()
+            tokens = sum(map(self._segment, lines)) if len(lines) > 1 else self._encode(segment)
             with self._lock:
                 if len(self._cache) >= SEGMENT_CACHE_ENTRIES:
                     del self._cache[next(iter(self._cache))]
@@ -251,6 +259,18 @@ def _splitter(tokenizer: dict[str, Any]) -> re.Pattern[str] | None:
         return None
     longest_first = sorted((token["content"] for token in added), key=len, reverse=True)
     return re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+
+
+def _cuts_at_lines(tokenizer: dict[str, Any]) -> bool:
+    """Tell whether no piece that is tokenized by itself goes past a line end to what is no space."""
+    steps = [tokenizer.get("pre_tokenizer") or {}]
+    steps = [inner for step in steps for inner in step.get("pretokenizers") or [step]]
+    splits = [step for step in steps if step.get("type") == "Split"]
+    known = all(step["pattern"].get("Regex") in SAFE_SPLITS and step["behavior"] == "Isolated" for step in splits)
+    byte_level = [step for step in steps if step.get("type") == "ByteLevel"]
+    by_itself = bool(byte_level) and byte_level[0].get("use_regex", True) and not splits
+    plain = tokenizer.get("normalizer") is None and len(steps) == len(splits) + len(byte_level)
+    return plain and ((bool(splits) and known) or by_itself)
 
 
 def _step_types(step: Any) -> set[str]:
