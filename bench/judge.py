@@ -109,8 +109,7 @@ def crossed_ours(weights: Weights, rows: Sequence[Row], folds: Sequence[int]) ->
     dev = [row for row in rows if not row.extra]
     place = [fold for row, fold in zip(rows, folds, strict=True) if not row.extra]
     models = models_without(rows, folds)
-    numbers = unseen(dev, place, models).plain
-    fitted = fitted_without(numbers, truth_of(dev), place)
+    fitted = fitted_without(unseen(rows, folds, models).plain, rows, folds)
     without = {
         fold: replace(weights, learned=models[fold], curves=curves, levels=levels)
         for fold, (curves, levels) in fitted.items()

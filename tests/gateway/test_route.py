@@ -1,13 +1,12 @@
-"""POST /v1/route explains and sends nothing; POST /v1/feedback keeps the owner's thumbs."""
+"""POST /v1/route explains and sends nothing."""
 
 import json
-import stat
 from collections.abc import Iterator
 from typing import Any
 
 import aiohttp
 import pytest
-from gateway.stage import Gateway, Stage, chat, error_of, tier, tls_env, until
+from gateway.stage import Gateway, Stage, error_of, tier, tls_env
 
 from stream_core.testing import programs
 
@@ -19,7 +18,6 @@ PROOF = {"messages": [{"role": "user", "content": "Prove that every finite group
 def stage(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Stage:
     tiers = [tier("local", engine), tier("cloud", engine, privacy="public")]
     stage = Stage(tmp_path_factory.mktemp("route"), {"tiers": tiers})
-    stage.add_key("other")
     stage.add_key("local-only", tiers=["local"])
     return stage
 
@@ -31,8 +29,6 @@ def gateway(stage: Stage) -> Iterator[Gateway]:
         settings = {
             "judge_target": f"127.0.0.1:{judge.ready['port']}",
             "judge_deadline_ms": 5_000,
-            "feedback_file": stage.folder / "thumbs.jsonl",
-            "feedback_max_bytes": 1024,
         }
         with stage.run(**settings) as gateway:
             yield gateway
@@ -79,23 +75,3 @@ async def test_explain_refuses_what_chat_refuses(gateway: Gateway) -> None:
     assert (await post(gateway, "/v1/route", {"model": "auto"}))[0] == 400
     status, body, _ = await post(gateway, "/v1/route", {"model": "nobody", **PROOF})
     assert (status, error_of(body)["code"]) == (404, "model_not_found")
-
-
-async def test_feedback(gateway: Gateway, stage: Stage) -> None:
-    """The key that asked may judge its answer, no other one; the file is private and bounded."""
-    _, _, headers = await post(gateway, "/v1/chat/completions", chat(stream=False))
-    request_id = headers["x-request-id"]
-    thumb = {"request_id": request_id, "good": False, "prompt": "hello"}
-    await until(lambda: any(line.get("request_id") == request_id for line in gateway.lines("request")))
-    assert (await post(gateway, "/v1/feedback", thumb, "other"))[0] == 404
-    assert (await post(gateway, "/v1/feedback", {**thumb, "good": "yes"}))[0] == 400
-    status, body, _ = await post(gateway, "/v1/feedback", thumb)
-    assert (status, json.loads(body)["good"]) == (200, False)
-    path = stage.folder / "thumbs.jsonl"
-    kept = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(line["prompt"], line["good"], line["request_id"]) for line in kept] == [("hello", False, request_id)]
-    assert kept[0]["tier"] in {"local", "cloud"}
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    status, body, _ = await post(gateway, "/v1/feedback", {**thumb, "prompt": "x" * 900})
-    assert status == 429
-    assert "at most 1,024" in error_of(body)["message"]

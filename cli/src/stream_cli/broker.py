@@ -25,7 +25,7 @@ _LEASE_BUCKET: Final = (
     *(f"$JS.API.STREAM.{verb}.KV_stream-leases" for verb in ("INFO", "CREATE", "MSG.GET")),
 )
 """What hpc_dispatch does with its bucket: find or make it, read, and write with compare-and-set."""
-_BATCH_STREAMS: Final = ("records", "files", "lines", "results")
+_BATCH_STREAMS: Final = ("records", "files", "lines", "results", "thumbs")
 _BATCHES: Final = (
     "stream.batch.>",
     "$JS.ACK.stream-batch-lines.>",
@@ -41,14 +41,18 @@ _BATCHES: Final = (
         )
     ),
 )
-"""What gateways do with the streams of files and batches: make, write, read, count, share work, purge."""
+"""What gateways do with the streams of files, batches and feedback: make, write, read, count, share work, purge."""
 _PUBLISH: Final = {
     "gateway": [subjects.ALL_LEASES_IN, *_BATCHES],
     "relay": [subjects.ALL_GATEWAYS, subjects.ALL_LEASES_OUT],
     "hpc_dispatch": [subjects.ALL_LEASES_IN, *_LEASE_BUCKET],
 }
 _SUBSCRIBE: Final = {
-    "gateway": [subjects.ALL_GATEWAYS, "_INBOX.gateway.>", "stream.batch.nudge", "stream.batch.pressed"],
+    "gateway": [
+        subjects.ALL_GATEWAYS,
+        "_INBOX.gateway.>",
+        *(f"stream.batch.{name}" for name in ("nudge", "pressed", "asked", "answered")),
+    ],
     "relay": [subjects.ALL_LEASES_IN],
     "hpc_dispatch": [subjects.ALL_LEASES_OUT, "_INBOX.hpc_dispatch.>"],
 }

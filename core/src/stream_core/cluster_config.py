@@ -21,6 +21,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Price(Section):
+    """What a model costs, in dollars for a million tokens."""
+
+    input: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Of the prompt."""
+    output: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    """Of the answer."""
+
+
 class ModelConfig(Section):
     """A model as one tier offers it."""
 
@@ -34,6 +43,8 @@ class ModelConfig(Section):
     capabilities: list[str] = ["tools", "json_schema", "logprobs"]
     tokenizer: Path | None = None
     """Folder with tokenizer.json and tokenizer_config.json (chat template), or a GGUF file: makes counts exact."""
+    price: Price | None = None
+    """Needed of the tier "cloud" where `policy.cloud_budget` is set."""
     demo: bool = False
     """Its answers are not to be believed; every surface says so."""
 

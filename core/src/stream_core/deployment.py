@@ -4,7 +4,7 @@ Secrets never stand in it: a tier names the environment variable or the file tha
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -12,7 +12,21 @@ from pydantic import Field, ValidationError, model_validator
 from stream_core.cluster_config import ClusterConfig, ModelConfig, Name, PoolConfig, Section
 from stream_core.errors import ConfigError
 
-__all__ = ["ClusterConfig", "Deployment", "ModelConfig", "Name", "PolicyConfig", "PoolConfig", "TierConfig", "parse"]
+__all__ = [
+    "CLOUD",
+    "ClusterConfig",
+    "Deployment",
+    "ModelConfig",
+    "Name",
+    "PolicyConfig",
+    "PoolConfig",
+    "TierConfig",
+    "parse",
+]
+
+
+CLOUD: Final = "cloud"
+"""The tier whose share and cost the policy limits."""
 
 
 class TierConfig(Section):
@@ -58,6 +72,9 @@ class PolicyConfig(Section):
     cloud_share: Annotated[float, Field(ge=0, le=1)] | None = None
     """Of the requests that may choose, the share that reaches the tier "cloud": `good_enough` follows it as traffic
     drifts. None leaves `good_enough` as it is. `stream judge plan` finds the two from a goal in words."""
+    cloud_budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Dollars a calendar month (UTC), counted from the tokens that the engines tell and the models' prices. When it is
+    spent, only who names the tier "cloud" gets there; until then `cloud_share` follows what is left of it."""
 
 
 class Deployment(Section):
@@ -79,6 +96,9 @@ class Deployment(Section):
         if self.policy.default_class not in known:
             raise ValueError(f"policy.default_class {self.policy.default_class!r} is not among {self.policy.classes}")
         for tier in self.tiers:
+            unpriced = [model.id for model in tier.models if model.price is None] if tier.name == CLOUD else []
+            if self.policy.cloud_budget is not None and unpriced:
+                raise ValueError(f"policy.cloud_budget needs the price of each model of {CLOUD!r}, not of {unpriced}")
             if tier.privacy not in known:
                 raise ValueError(f"tier {tier.name!r}: privacy {tier.privacy!r} is not among {self.policy.classes}")
         # A file without tiers gets the default ones when everything is started; clusters may already name theirs.

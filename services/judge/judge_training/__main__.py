@@ -3,8 +3,8 @@
     PYTHONPATH=services/judge python -m judge_training DATA [--output PATH]
 
 `DATA` is the folder with `queries_dev.jsonl` and `queries_train_extra.jsonl` (its README tells fields and licences).
-Same data, same bytes. The curves and levels are fitted to guesses on dev rows by models that had not seen them; the
-figures are of curves and levels that had not seen the row's fold either.
+Same data, same bytes. Curves and levels are fitted to guesses on all rows by models that had not seen them, weighted so
+that domains and sources stand as in dev; the figures are of curves and levels that had not seen the row's fold either.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from judge_training.fit import train
 from judge_training.rows import folds_of, read_rows
 from judge_training.scoring import (
     FOLDS,
+    as_in_dev,
     fit_curves,
     fit_levels,
     fitted_without,
@@ -54,11 +55,11 @@ def main() -> None:
     rows += read_rows(arguments.data / "queries_train_extra.jsonl", extra=True)
     folds = folds_of(rows, FOLDS)
     numbers = unseen(rows, folds, models_without(rows, folds))
-    truth = truth_of(rows[:dev])
-    curves = fit_curves(numbers.plain[:dev], truth)
-    levels = fit_levels(numbers.plain[:dev], curves, truth)
+    truth, everything, weighed = truth_of(rows[:dev]), truth_of(rows), as_in_dev(rows)
+    curves = fit_curves(numbers.plain, everything, weighed)
+    levels = fit_levels(numbers.plain, curves, everything, weighed)
     forms = {"plain": numbers.plain[:dev], "stripped": numbers.stripped[:dev]}
-    fitted = fitted_without(forms["plain"], truth, folds[:dev])
+    fitted = fitted_without(numbers.plain, rows, folds)
     guesses = {form: guess_without(found, fitted, folds[:dev]) for form, found in forms.items()}
     figures = {
         form: {name: round(figure(guess, truth), 4) for name, figure in FIGURES.items()}

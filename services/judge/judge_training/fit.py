@@ -1,22 +1,25 @@
-"""From rows to a model: words, pairs and stepped features in one ridge regression per head.
+"""From rows to a model: words, pairs, stepped features and their interplay in one ridge regression per head.
 
 Each question stands in the training set twice, as it was asked and stripped of options and answer format, so that no
-weight can lean on the formatting alone. Heads are fitted to mixed targets: a single run's 0 or 1 is noisy, so the
-mean of the small models counts half where it says something about the head.
+weight can lean on the formatting alone. A single run's 0 or 1 is noisy: the heads "local" and "suffices" are fitted to
+it and to what the other models' answers make expected (`expected`).
 """
 
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log, sqrt
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from judge_training.ridge import solve, stack
+from judge_training.expected import mixed
+from judge_training.ridge import Design, solve, stack
 from judge_training.rows import Row, View
 from stream_judge.features import FEATURES, Kind
+from stream_judge.interplay import Interplay
 from stream_judge.learned import HEADS, Gram, Learned, Step, damped
 
 FEWEST_ROWS: Final = 2
@@ -24,17 +27,22 @@ FEWEST_ROWS: Final = 2
 QUANTILES: Final = 8
 STEP_SCALE: Final = 0.3
 """How loud features speak beside words, before the prior; 0.3 was best of 0.3, 1, 2 on dev folds."""
-RIDGE: Final = 3.0
+RIDGE: Final = 5.0
+WAVES: Final = 768
+LOUDNESS: Final = 0.65
+"""Of all waves together, before the prior."""
 STEPPED: Final = tuple(feature.name for feature in FEATURES if feature.kind is not Kind.ASSUMED)
 
 
-def targets(rows: Sequence[Row]) -> Mapping[str, list[float]]:
+def targets(rows: Sequence[Row]) -> Mapping[str, npt.NDArray[np.float64]]:
     """What each head is fitted to."""
+    local, hpc, cloud = np.array([row.outcomes for row in rows]).T
+    suffices = np.array([row.suffices for row in rows])
     return {
-        "local": [(row.panel + row.outcomes[0]) / 2 for row in rows],
-        "hpc": [row.outcomes[1] for row in rows],
-        "cloud": [row.outcomes[2] for row in rows],
-        "suffices": [(row.panel + row.suffices) / 2 for row in rows],
+        "local": mixed(rows, local, [0]),
+        "hpc": hpc,
+        "cloud": cloud,
+        "suffices": mixed(rows, suffices, [0, 1, 2]),
     }
 
 
@@ -91,16 +99,33 @@ def space_of(rows: Sequence[Row]) -> Space:
     )
 
 
+def interplay_of(rows: Sequence[Row]) -> Interplay:
+    """Draw the waves, the same each time; their weights are still nothing."""
+    table = _table(rows)
+    middle, spread = table.mean(axis=0), table.std(axis=0) + 1e-6
+    chance = np.random.default_rng(0)
+    # The kernel's width: at the mean distance of two questions it is exp(-1).
+    directions = chance.standard_normal((len(STEPPED), WAVES)) / sqrt(len(STEPPED))
+    phases = chance.uniform(0, 2 * np.pi, WAVES)
+    arrays = (array.astype(np.float32) for array in (middle, spread, directions, phases))
+    return Interplay(STEPPED, *arrays, np.zeros((WAVES, len(HEADS)), np.float32))
+
+
+def _table(rows: Sequence[Row]) -> npt.NDArray[np.float32]:
+    views = [view for row in rows for view in (row.plain, row.stripped)]
+    return np.array([[view.values[name] for name in STEPPED] for view in views], np.float32)
+
+
 def train(rows: Sequence[Row], heads: Sequence[str] = HEADS) -> Learned:
     """Fit the heads; those not asked for stay at zero."""
     space = space_of(rows)
-    matrix = stack([space.entries(view) for row in rows for view in (row.plain, row.stripped)], space.width)
+    interplay, scale = interplay_of(rows), LOUDNESS * sqrt(2 / WAVES)
+    sparse = stack([space.entries(view) for row in rows for view in (row.plain, row.stripped)], space.width)
+    matrix = Design(sparse, scale * interplay.waves(_table(rows)).astype(np.float64))
     solved = {
-        head: solve(matrix, np.repeat(np.array(values), 2), RIDGE)
-        for head, values in targets(rows).items()
-        if head in heads
+        head: solve(matrix, np.repeat(values, 2), RIDGE) for head, values in targets(rows).items() if head in heads
     }
-    nothing = (np.zeros(space.width), 0.0)
+    nothing = (np.zeros(matrix.shape[1]), 0.0)
     weights = np.array([solved.get(head, nothing)[0] for head in HEADS])
     grams = {
         gram: Gram(space.rarity[gram], tuple(map(float, weights[:, column]))) for gram, column in space.column.items()
@@ -112,7 +137,8 @@ def train(rows: Sequence[Row], heads: Sequence[str] = HEADS) -> Learned:
         levels = [2 * block[:, :k].sum(axis=1) - block.sum(axis=1) for k in range(len(cuts) + 1)]
         steps[name] = Step(cuts, tuple(tuple(map(float, level)) for level in levels))
     base = tuple(float(solved.get(head, nothing)[1]) for head in HEADS)
-    return centred(Learned(base=base, steps=steps, grams=grams, unknown=space.unknown), rows)
+    together = replace(interplay, weights=(scale * weights[:, space.width :].T).astype(np.float32))
+    return centred(Learned(base, steps, grams, space.unknown, together), rows)
 
 
 def centred(model: Learned, rows: Sequence[Row]) -> Learned:
@@ -125,4 +151,4 @@ def centred(model: Learned, rows: Sequence[Row]) -> Learned:
         mean = levels[taken].mean(axis=0)
         base += mean
         steps[name] = Step(step.cuts, tuple(tuple(map(float, level - mean)) for level in levels))
-    return Learned(base=tuple(map(float, base)), steps=steps, grams=model.grams, unknown=model.unknown)
+    return replace(model, base=tuple(map(float, base)), steps=steps)

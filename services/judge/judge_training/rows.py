@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -60,6 +60,8 @@ class Row:
     """Mean outcome of the small models."""
     outcomes: tuple[float, float, float]
     """Of the reference models of local, hpc and cloud."""
+    others: Mapping[str, float]
+    """Of all other models, by name."""
     suffices: float
     needed: int
     """0, 1 or 2: the smallest tier whose reference model is right."""
@@ -87,6 +89,9 @@ def _row(record: dict[str, Any], *, extra: bool) -> Row:
         stripped=View(stripped(record["prompt"])),
         panel=float(record["small_panel_mean"]),
         outcomes=(local, hpc, cloud),
+        others={
+            name: float(value) for name, value in record["outcomes"].items() if name not in REFERENCES[record["source"]]
+        },
         suffices=float(record["local_suffices"]),
         needed=TIERS.index(record["tier_needed"]),
         domain=record["domain"],

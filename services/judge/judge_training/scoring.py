@@ -1,15 +1,17 @@
 """The service's own scorer over rows, with a model, and the cross-validation that gives every row an unseen guess."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from judge_training.figures import Floats, Guess, Truth, accuracy, macro_f1
+from judge_training.figures import Floats, Guess, Truth
 from judge_training.fit import train
-from judge_training.rows import Row
-from stream_judge.calibration import fit_curve
+from judge_training.rows import TIERS, Row
+from stream_judge.calibration import LEAST_SLOPE
 from stream_judge.curves import probability
 from stream_judge.learned import HEADS, Learned, evaluate
 from stream_judge.score import judge_level
@@ -17,6 +19,8 @@ from stream_judge.weights import Curve, Levels
 
 FOLDS: Final = 5
 _STRETCH, _CENTRE = 6.0, 0.5
+_NEWTON: Final = 25
+_PRIOR: Final = 1e-6
 
 
 class Unseen(NamedTuple):
@@ -53,19 +57,21 @@ def unseen(rows: Sequence[Row], folds: Sequence[int], models: Mapping[int, Learn
     return result
 
 
-def fitted_without(numbers: Floats, truth: Truth, folds: Sequence[int]) -> dict[int, tuple[tuple[Curve, ...], Levels]]:
+def fitted_without(
+    numbers: Floats, rows: Sequence[Row], folds: Sequence[int]
+) -> dict[int, tuple[tuple[Curve, ...], Levels]]:
     """Fit curves and levels for each fold, to the rows of all the others: nothing that a fold is measured with saw it.
 
     Args:
-        numbers: of the rows that have a truth, by models that had not seen them.
-        truth: theirs.
+        numbers: of the rows, by models that had not seen them.
+        rows: dev and extra.
         folds: theirs.
     """
-    found = {}
+    truth, weights, found = truth_of(rows), as_in_dev(rows), {}
     for fold in sorted(set(folds)):
         known = np.flatnonzero(np.array(folds) != fold)
-        curves = fit_curves(numbers[known], truth.at(known))
-        found[fold] = curves, fit_levels(numbers[known], curves, truth.at(known))
+        curves = fit_curves(numbers[known], truth.at(known), weights[known])
+        found[fold] = curves, fit_levels(numbers[known], curves, truth.at(known), weights[known])
     return found
 
 
@@ -94,16 +100,30 @@ def truth_of(rows: Sequence[Row]) -> Truth:
     )
 
 
-def fit_curves(numbers: Floats, truth: Truth) -> tuple[Curve, ...]:
-    """Calibrate each head on unseen rows."""
+def as_in_dev(rows: Sequence[Row]) -> Floats:
+    """Weigh rows so that domains and sources stand as among those that are not extra."""
+    wanted = Counter((row.domain, row.source) for row in rows if not row.extra)
+    there = Counter((row.domain, row.source) for row in rows)
+    return np.array([wanted[row.domain, row.source] / there[row.domain, row.source] for row in rows])
+
+
+def fit_curves(numbers: Floats, truth: Truth, weights: Floats) -> tuple[Curve, ...]:
+    """Calibrate each head on unseen, weighted rows."""
     labels = (truth.local, truth.hpc, truth.cloud, truth.suffices)
-    return tuple(_curve(numbers[:, head], good) for head, good in enumerate(labels))
+    return tuple(_curve(numbers[:, head], good, weights) for head, good in enumerate(labels))
 
 
-def _curve(numbers: Floats, good: Floats) -> Curve:
+def _curve(numbers: Floats, good: Floats, weights: Floats) -> Curve:
     # Newton's method is at ease near logits, which are about six times as wide as probabilities.
-    ease, slope = fit_curve([_STRETCH * (number - _CENTRE) for number in numbers], list(good), held=False)
-    return Curve(ease - slope * _STRETCH * _CENTRE, slope * _STRETCH)
+    inputs = np.column_stack([np.ones(len(numbers)), _STRETCH * (numbers - _CENTRE)])
+    found = np.array([0.0, 1.0])
+    for _ in range(_NEWTON):
+        chance = 1 / (1 + np.exp(-(inputs @ found)))
+        gradient = inputs.T @ (weights * (good - chance)) - _PRIOR * (found - [0.0, 1.0])
+        bend = (inputs * (weights * chance * (1 - chance))[:, None]).T @ inputs + _PRIOR * np.eye(2)
+        found += np.linalg.solve(bend, gradient)
+    ease, slope = found[0], max(LEAST_SLOPE, found[1])
+    return Curve(float(ease - slope * _STRETCH * _CENTRE), float(slope * _STRETCH))
 
 
 def guess_of(numbers: Floats, curves: Sequence[Curve], levels: Levels) -> Guess:
@@ -115,19 +135,26 @@ def guess_of(numbers: Floats, curves: Sequence[Curve], levels: Levels) -> Guess:
     return Guess(chances[:, 0], chances[:, 1], chances[:, 2], chances[:, 3], np.array(level))
 
 
-def fit_levels(numbers: Floats, curves: Sequence[Curve], truth: Truth) -> Levels:
-    """Weigh the levels so that accuracy and macro-F1 together are best."""
+def fit_levels(numbers: Floats, curves: Sequence[Curve], truth: Truth, weights: Floats) -> Levels:
+    """Weigh the levels so that accuracy and macro-F1 together are best on weighted rows."""
     guess = guess_of(numbers, curves, Levels(0, 1, 1))
-    rescue = float(np.maximum(truth.local, truth.hpc).mean() - np.maximum(guess.local, guess.hpc).mean())
-    start = Levels(round(max(0.0, rescue), 4), 1.0, 1.0)
+    gap = np.maximum(truth.local, truth.hpc) - np.maximum(guess.local, guess.hpc)
+    start = Levels(round(max(0.0, float(weights @ gap / weights.sum())), 4), 1.0, 1.0)
+    reached = np.minimum(1.0, np.maximum(guess.local, guess.hpc) + start.rescue)
     best, best_value = start, -1.0
-    for medium in np.arange(0.8, 2.61, 0.1):
-        for high in np.arange(0.6, 2.01, 0.1):
-            levels = replace(start, medium=round(float(medium), 2), high=round(float(high), 2))
-            level = np.array(
-                [judge_level(a, b, levels)[0].value - 1 for a, b in zip(guess.local, guess.hpc, strict=True)]
-            )
-            value = accuracy(level, truth.needed) + macro_f1(level, truth.needed)
+    for medium in np.arange(0.8, 2.61, 0.1).round(2):
+        for high in np.arange(0.6, 2.01, 0.1).round(2):
+            kinds = np.column_stack([guess.local, medium * (reached - guess.local), high * (1 - reached)])
+            value = _agreement(kinds.argmax(axis=1), truth.needed, weights)
             if value > best_value + 1e-9:
-                best, best_value = levels, value
+                best, best_value = replace(start, medium=float(medium), high=float(high)), value
     return best
+
+
+def _agreement(level: npt.NDArray[np.int64], needed: npt.NDArray[np.int64], weights: Floats) -> float:
+    """Accuracy and macro-F1 together, of weighted rows."""
+    scores = []
+    for kind in range(len(TIERS)):
+        right = weights @ ((level == kind) & (needed == kind))
+        scores.append(2 * right / max(1.0, weights @ (level == kind) + weights @ (needed == kind)))
+    return float(weights @ (level == needed) / weights.sum() + np.mean(scores))

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
 from stream_gateway.settings import GatewaySettings
+from stream_gateway.spending import Spending
 from stream_gateway.watch import FileWatch, follow
 
 if TYPE_CHECKING:
@@ -71,8 +73,10 @@ async def serve(stop: asyncio.Event) -> None:
         stack.push_async_callback(judge.aclose)
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
-        attended, recent = AttendedPipeline(judge, fitting), RecentAnswers()
-        batches = Batches(settings, keyring, registry, Pipeline(judge, fitting), attended)
+        recent, spending = RecentAnswers(), Spending(time.time)
+        attended = AttendedPipeline(judge, fitting, spending)
+        lines_way = Pipeline(judge, fitting, spending)
+        batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending)
         stack.push_async_callback(batches.aclose)
         means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent)
 
@@ -83,7 +87,7 @@ async def serve(stop: asyncio.Event) -> None:
 
             return [
                 explain_routes(keyring, registry, attended, settings.max_body_bytes),
-                feedback_routes(keyring, recent, settings),
+                feedback_routes(keyring, batches),
                 message_routes(means),
             ]
 

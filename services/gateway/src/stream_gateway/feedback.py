@@ -1,30 +1,37 @@
-"""Thumbs: what callers say about answers, kept in a bounded JSONL file for `stream judge calibrate`.
+"""Thumbs: what callers say about answers. Who asked what is remembered here; `batches.thumbs` keeps what they say.
 
-Only the key that asked may judge an answer, so the gateway remembers who asked what last: ids and tiers, never text.
-A prompt is kept only when the caller sends it along with the thumb.
+Only the key that asked may judge an answer, so each gateway remembers who asked it what last: ids and tiers, never
+text. A prompt is kept only when the caller sends it along with the thumb.
 """
 
-import os
 from collections import OrderedDict
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-import orjson
-
-from stream_core.errors import LimitExceeded
+import msgspec
 
 REMEMBERED: Final = 65_536
 """Answers whose owner is known, about 200 bytes each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """Who asked, and who answered."""
 
     key: str
     tier: str
     model: str
+
+
+class Thumb(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a caller said about an answer; a line of what `stream judge calibrate` reads."""
+
+    request_id: str
+    key: str
+    tier: str
+    model: str
+    good: bool
+    at: int
+    """Unix seconds."""
+    prompt: str | None = None
 
 
 class RecentAnswers:
@@ -40,25 +47,6 @@ class RecentAnswers:
         while len(self._answers) > self._most:
             self._answers.popitem(last=False)
 
-    def find(self, request_id: str, key: str) -> Answered | None:
-        """Give an answer to its owner, to nobody else."""
-        answered = self._answers.get(request_id)
-        return answered if answered is not None and answered.key == key else None
-
-
-def append(path: Path, line: dict[str, object], most_bytes: int) -> None:
-    """Add a line to the file, which only its owner may read.
-
-    Raises:
-        LimitExceeded: the file is full.
-        OSError: it can't be written.
-    """
-    data = orjson.dumps(line) + b"\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        size = os.fstat(descriptor).st_size
-        if size + len(data) > most_bytes:
-            raise LimitExceeded(f"the feedback file holds {size:,} bytes, at most {most_bytes:,}: move it away")
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
+    def find(self, request_id: str) -> Answered | None:
+        """Give an answer; whose it is, the caller has to look at."""
+        return self._answers.get(request_id)

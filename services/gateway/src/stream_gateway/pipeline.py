@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from stream_core.cluster_config import ModelConfig, Price
+from stream_core.deployment import CLOUD, PolicyConfig, TierConfig
 from stream_core.errors import (
     ContextLengthExceeded,
     NotAllowed,
@@ -19,11 +21,12 @@ from stream_core.errors import (
     UpstreamUnavailable,
 )
 from stream_core.ids import to_hex
+from stream_core.openai.chunks import Usage
 from stream_core.openai.models import ChatRequest
 from stream_gateway.adapting import CloudShare
 from stream_gateway.auth import Principal
 from stream_gateway.backends.contract import Answer, Call, Tell
-from stream_gateway.backends.registry import Generation
+from stream_gateway.backends.registry import Entry, Generation
 from stream_gateway.fitting import Fitted, Fitting, Unfit
 from stream_gateway.judging import Judge, Verdict
 from stream_gateway.routing import (
@@ -40,10 +43,10 @@ from stream_gateway.routing import (
     resolve,
     route,
 )
+from stream_gateway.spending import Spending
 
 _ABOUT_THE_TIER = frozenset({404, 405, 413, 429})
 """Statuses with which an engine refuses what another one may take: not there, too large for it, busy."""
-_CLOUD = "cloud"
 TASKS: Final = {"/embeddings": "embeddings", "/moderations": "moderations"}
 """What kind of request a path of the engine's API is, where that is not chat."""
 
@@ -100,11 +103,12 @@ class Begun:
 class Pipeline:
     """Judge, policy, summarizer and backends in their order."""
 
-    def __init__(self, judge: Judge, fitting: Fitting) -> None:
-        """Use these services."""
+    def __init__(self, judge: Judge, fitting: Fitting, spending: Spending) -> None:
+        """Use these services; `spending` is what the gateway knows of the cloud's cost."""
         self._judge = judge
         self._fitting = fitting
-        self._cloud_share = CloudShare(_CLOUD)
+        self._spending = spending
+        self._cloud_share = CloudShare(CLOUD)
 
     async def begin(self, asked: Asked, generation: Generation, trail: Trail) -> Begun:
         """Go the way of a request until its answer has begun.
@@ -145,9 +149,11 @@ class Pipeline:
                 failures.append(ContextLengthExceeded(words, param="messages"))
                 trail.notes.append(f"{candidate.tier}: conversation too long")
                 continue
+            self._charge(asked, candidate, entry)
             try:
                 begun = await _open(entry.backend.open(_call(asked, ask, candidate, fitted)))
             except RemoteError as error:
+                self._spending.end(asked.request_id, usage=None, events=0, begun=False)
                 if _is_final(error, ask):
                     raise
                 failures.append(error)
@@ -163,6 +169,14 @@ class Pipeline:
             return begun
         raise _outcome(failures)
 
+    def ended(self, request_id: bytes, usage: Usage | None, events: int) -> float:
+        """Charge a request of which an answer has begun, or may have; every request is told once it is over.
+
+        Returns:
+            Dollars for the cloud.
+        """
+        return self._spending.end(request_id, usage=usage, events=events, begun=True)
+
     async def explain(self, asked: Asked, generation: Generation) -> tuple[Plan, Verdict]:
         """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
         tiers = generation.view()
@@ -175,7 +189,8 @@ class Pipeline:
             cache_scope="" if ask.privacy == policy.classes[0] else asked.principal.id,
         )
         scores = {} if ask.pin.tier is not None else verdict.scores
-        return route(ask, tiers, self._cloud_share.adapted(policy), scores), verdict
+        closed = self._closed(asked, generation)
+        return route(ask, tiers, self._cloud_share.adapted(policy), scores, closed), verdict
 
     async def count(self, asked: Asked, generation: Generation) -> int:
         """Count a request's tokens for the model that `begin` would try first; nothing is sent to a model.
@@ -208,10 +223,12 @@ class Pipeline:
         )
         if verdict.note:
             trail.notes.append(verdict.note)
-        if _CLOUD not in generation.entries:
+        if CLOUD not in generation.entries:
             trail.notes.append("cloud is off")
-        plan = route(ask, tiers, self._cloud_share.adapted(policy), verdict.scores)
-        self._cloud_share.observe(plan, policy.cloud_share)
+        closed = self._closed(asked, generation)
+        plan = route(ask, tiers, self._cloud_share.adapted(policy), verdict.scores, closed)
+        self._cloud_share.observe(plan, self._wanted(policy))
+        trail.notes += list(closed.values())
         trail.notes += [
             f"{tier} is away"
             for tier in dict.fromkeys(out.tier for out in plan.excluded if out.why is Why.HEALTH)
@@ -223,6 +240,35 @@ class Pipeline:
             if waking.state != "offline"
         ]
         return plan
+
+    def _wanted(self, policy: PolicyConfig) -> float | None:
+        """The cloud's share, changed so that the budget lasts for the month."""
+        if policy.cloud_share is None or policy.cloud_budget is None:
+            return policy.cloud_share
+        return min(1.0, policy.cloud_share * self._spending.pace(policy.cloud_budget))
+
+    def _closed(self, asked: Asked, generation: Generation) -> dict[str, str]:
+        """The cloud, when this request might cost more than is left for the month."""
+        budget, entry = generation.deployment.policy.cloud_budget, generation.entries.get(CLOUD)
+        if budget is None or entry is None:
+            return {}
+        needs = [_need(self._spending, asked, entry.tier, model)[1] for model in entry.tier.models]
+        words = self._spending.closed(budget, max(needs, default=0.0))
+        return {CLOUD: words} if words else {}
+
+    def _charge(self, asked: Asked, candidate: Candidate, entry: Entry) -> None:
+        model = next((model for model in entry.tier.models if model.id == candidate.model.id), None)
+        if candidate.tier == CLOUD and model is not None and model.price is not None:
+            prompt_tokens, need = _need(self._spending, asked, entry.tier, model)
+            self._spending.begin(asked.request_id, model.price, prompt_tokens, need)
+
+
+def _need(spending: Spending, asked: Asked, tier: TierConfig, model: ModelConfig) -> tuple[float, float]:
+    """Tokens of the prompt, and dollars, by estimate and at most."""
+    price = model.price or Price(input=0, output=0)
+    return spending.estimate(
+        price, asked.body_bytes, model.context_window, asked.chat.max_output or tier.reserved_output
+    )
 
 
 def _ask(asked: Asked, generation: Generation, tiers: list[TierView]) -> Ask:

@@ -19,11 +19,14 @@ The same first rule (`barred`) is asked again before every attempt, so that fall
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from types import MappingProxyType
+from typing import Final
 
 from stream_core.deployment import PolicyConfig
 from stream_core.errors import (
     ContextLengthExceeded,
     InvalidRequest,
+    LimitExceeded,
     ModelNotFound,
     NotAllowed,
     StreamError,
@@ -40,6 +43,7 @@ CHAT_TASK = "chat"
 """Chat and completions, which every model does that declares no other task."""
 OTHER_TASKS = frozenset({"embeddings", "moderations"})
 """Capabilities of models that do no chat, unless "chat" is one of them, too."""
+_ALL_OPEN: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,7 @@ class Why(Enum):
     TASK = "task"
     CONTEXT = "context"
     HEALTH = "health"
+    BUDGET = "budget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +265,13 @@ def permitted(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig) -> list
     ]
 
 
-def route(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig, scores: Mapping[str, float]) -> Plan:
+def route(
+    ask: Ask,
+    tiers: Sequence[TierView],
+    policy: PolicyConfig,
+    scores: Mapping[str, float],
+    closed: Mapping[str, str] = _ALL_OPEN,
+) -> Plan:
     """Make the plan.
 
     Args:
@@ -268,6 +279,7 @@ def route(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig, scores: Map
         tiers: all of the deployment, cheapest first.
         policy: classes and threshold.
         scores: probability of a good answer by tier; a tier without one counts as hopeless. Not asked for a pin.
+        closed: tiers that only who names them gets to, with the reason.
     """
     excluded: list[Exclusion] = []
     ranked: list[tuple[tuple[int, float, int], Candidate]] = []
@@ -277,6 +289,8 @@ def route(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig, scores: Map
             excluded.append(out)
         elif ask.pin.tier not in {None, tier.name}:
             excluded.append(Exclusion(tier.name, None, Why.PIN, f"the caller named '{ask.pin.tier}'"))
+        elif ask.pin.tier is None and tier.name in closed:
+            excluded.append(Exclusion(tier.name, None, Why.BUDGET, closed[tier.name]))
         else:
             chosen, sleeping, faults = _choose(ask, tier)
             excluded += faults
@@ -305,13 +319,16 @@ def route(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig, scores: Map
 def refusal(plan: Plan) -> StreamError:
     """Say why nobody can answer: the reason that the caller, or time, can mend most easily decides."""
     reasons = [out for out in plan.excluded if out.why is not Why.PIN]
-    for why in (Why.HEALTH, Why.CONTEXT, Why.CAPABILITY, Why.MODALITY, Why.TASK, Why.PRIVACY, Why.ENTITLEMENT):
+    order = (Why.HEALTH, Why.BUDGET, Why.CONTEXT, Why.CAPABILITY, Why.MODALITY, Why.TASK, Why.PRIVACY, Why.ENTITLEMENT)
+    for why in order:
         words = "; ".join(dict.fromkeys(out.words for out in reasons if out.why is why))
         if not words:
             continue
         match why:
             case Why.HEALTH:
                 return UpstreamUnavailable(f"no model can answer now: {words}")
+            case Why.BUDGET:
+                return LimitExceeded(words)
             case Why.CONTEXT:
                 return ContextLengthExceeded(words, param="messages")
             case Why.CAPABILITY:

@@ -81,9 +81,10 @@ class GatewaySettings(ProgramSettings):
     batches: BatchSettings = BatchSettings()
     responses: ResponseSettings = ResponseSettings()
 
-    feedback_file: Path | None = None
-    """Where thumbs of POST /v1/feedback are kept, as JSONL; None takes none."""
-    feedback_max_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
+    feedback_max_bytes: Annotated[int, Field(ge=1024)] = 64 * _MIB
+    """What thumbs of POST /v1/feedback may take at the broker; used when their stream is made."""
+    feedback_ttl_s: _Seconds = 365 * _DAY_S
+    """How long a thumb is kept."""
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
     """Of a request; 20 MB of images are 27 MB as base64."""

@@ -27,13 +27,17 @@ STREAM_HEADERS: Final[Headers] = [(b"cache-control", b"no-cache"), (b"x-accel-bu
 class Outcome:
     """What has been sent so far."""
 
-    __slots__ = ("bytes_out", "complete", "status", "usage")
+    __slots__ = ("bytes_out", "complete", "dollars", "events", "status", "usage")
 
     def __init__(self) -> None:
         self.status = 0
         """0 until the headers are out."""
         self.bytes_out = 0
+        self.events = 0
+        """Of a stream, as the engine sent them."""
         self.usage: Usage | None = None
+        self.dollars = 0.0
+        """That the cloud asks for it."""
         self.complete = False
 
 
@@ -129,6 +133,7 @@ async def send_stream(send: Send, begun: Begun, headers: Headers, outcome: Outco
             body = b"".join(batch or ())
             outcome.bytes_out += len(body)
             last.extend(batch or ())
+            outcome.events += len(batch or ())
             # "[DONE]" and the end of the body leave together; what the engine says after it is nobody's business.
             await send({"type": "http.response.body", "body": body, "more_body": more})
             if more:

@@ -20,7 +20,7 @@ from stream_judge.context import Question, is_courtesy
 from stream_judge.form import options_form, written_form
 from stream_judge.output_length import requested_tokens
 
-FEATURES_VERSION = 2
+FEATURES_VERSION = 3
 """Counts up when the same text gets other features: weights fitted to another version are refused."""
 
 

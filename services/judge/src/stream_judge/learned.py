@@ -1,6 +1,7 @@
-"""The learned scorer: features and grams in, one number per head out. Pure Python, a sum and nothing else.
+"""The learned scorer: features and grams in, one number per head out. Pure, a sum and nothing else.
 
 raw[head] = base + sum(step table of each feature at its value) + sum(weight of each gram * its share of the text)
+            + what the features mean together (`interplay`)
 
 where a gram's share is damped(count) * rarity, divided by the length of the vector of all grams, unknown ones
 included, so that words which training has never seen make the known ones speak more softly. Being a sum, every part
@@ -12,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log, sqrt
 from typing import Final
+
+from stream_judge.interplay import Interplay
 
 HEADS: Final = ("local", "hpc", "cloud", "suffices")
 """Three tiers' chance of a good answer, and the chance that no stronger tier would do better than local."""
@@ -45,6 +48,7 @@ class Learned:
     grams: Mapping[int, Gram]
     unknown: float
     """Rarity of a gram that is not known."""
+    interplay: Interplay
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +57,14 @@ class Raw:
 
     heads: tuple[float, ...]
     effects: Mapping[str, float]
-    """Each feature's part of the head "local"; the words' part under `WORDS`."""
+    """Each feature's part of the head "local"; the words' part under `WORDS`, that of all
+    features together under `TOGETHER`."""
     above: frozenset[str]
     """Features whose value is in the upper half of their intervals."""
 
 
 WORDS: Final = "words"
+TOGETHER: Final = "together"
 
 
 def damped(count: int) -> float:
@@ -81,9 +87,10 @@ def evaluate(model: Learned, values: Mapping[str, float], grams: Mapping[int, in
         if 2 * at > len(step.cuts):
             above.append(name)
     words = _words(model, grams)
-    heads = tuple(map(sum, zip(model.base, words, *levels.values(), strict=True)))
+    together = model.interplay.parts(values)
+    heads = tuple(map(sum, zip(model.base, words, together, *levels.values(), strict=True)))
     effects = {name: level[0] for name, level in levels.items()}
-    effects[WORDS] = words[0]
+    effects[WORDS], effects[TOGETHER] = words[0], together[0]
     return Raw(heads, effects, frozenset(above))
 
 

@@ -24,7 +24,7 @@ from typing import Final
 from stream_judge.calibration import NONE, Calibration
 from stream_judge.curves import HIGHEST, LOWEST, STANDARD_POSITIONS, logit_at, never_falling, positions, probability
 from stream_judge.features import FEATURES, Kind
-from stream_judge.learned import HEADS, WORDS, Raw, evaluate
+from stream_judge.learned import HEADS, TOGETHER, WORDS, Raw, evaluate
 from stream_judge.weights import Levels, Weights
 
 MOST_REASONS = 5
@@ -32,6 +32,7 @@ LEAST_EFFECT = 0.05
 ASSUMED_SHARE: Final = (1.0, 0.9, 0.8, 1.0)
 """How much of the assumed difficulty each head feels: stronger models feel less."""
 _HARD_WORDS, _EASY_WORDS = "words of questions that small models got wrong", "words of questions that small models got"
+_HARD_FORM, _EASY_FORM = "made like questions that small models got wrong", "made like questions that small models got"
 _OF_TEXT: Final = frozenset({"proof", "derivation", "reasoning", "several_parts", "design", "everyday_task", "brief"})
 _BY_NAME: Final = {feature.name: feature for feature in FEATURES}
 
@@ -170,6 +171,8 @@ def _reasons(raw: Raw, assumed: Mapping[str, float], weights: Weights) -> tuple[
 def _words(name: str, value: float, raw: Raw) -> str:
     if name == WORDS:
         return _HARD_WORDS if value > 0 else _EASY_WORDS
+    if name == TOGETHER:
+        return _HARD_FORM if value > 0 else _EASY_FORM
     feature = _BY_NAME[name]
     if feature.kind is Kind.ASSUMED or name in raw.above:
         return feature.present

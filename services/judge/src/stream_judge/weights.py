@@ -1,7 +1,7 @@
 """The committed weights: JSON text in, records out, and back. Pure; `make train-judge` writes the file.
 
 Grams stand packed in base64: per gram 4 bytes of its name, 2 of its rarity, 2 per head of its weight, little endian,
-in the order of their names. Everything else is readable.
+in the order of their names. So do the numbers of the interplay, 2 bytes each. Everything else is readable.
 """
 
 import base64
@@ -15,12 +15,17 @@ from math import isfinite
 from struct import Struct
 from typing import Any, Final
 
+import numpy as np
+
 from stream_core.errors import ConfigError
 from stream_judge.features import FEATURES, FEATURES_VERSION, Kind
+from stream_judge.interplay import Floats, Interplay
 from stream_judge.learned import HEADS, Gram, Learned, Step
 
 RARITY_UNIT: Final = 1 / 1024
 _PACKED: Final = Struct("<IH4h")
+_BLOCKS: Final = ("directions", "phases", "weights")
+"""Of the interplay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +109,36 @@ def render(weights: Weights, about: Mapping[str, Any]) -> str:
             name: {"cuts": list(step.cuts), "levels": [_rounded(level) for level in step.levels]}
             for name, step in learned.steps.items()
         },
+        "interplay": _packed_interplay(learned.interplay),
         "gram_units": units,
         "grams": base64.b64encode(packed).decode("ascii"),
     }
     return json.dumps(document, indent=1) + "\n"
+
+
+def _packed_interplay(interplay: Interplay) -> dict[str, Any]:
+    return {
+        "names": list(interplay.names),
+        "middle": _rounded(interplay.middle.tolist()),
+        "spread": _rounded(interplay.spread.tolist()),
+        **{name: _packed(getattr(interplay, name)) for name in _BLOCKS},
+    }
+
+
+def _packed(numbers: Floats) -> dict[str, Any]:
+    unit = float(f"{float(np.abs(numbers).max(initial=0.0)) / 32767:.6g}") or 1.0
+    data = np.clip(np.rint(numbers / unit), -32767, 32767).astype("<i2").tobytes()
+    return {"shape": list(numbers.shape), "unit": unit, "data": base64.b64encode(data).decode("ascii")}
+
+
+def _unpacked(block: Mapping[str, Any]) -> Floats:
+    data = np.frombuffer(base64.b64decode(block["data"], validate=True), "<i2")
+    return (data.reshape(block["shape"]) * float(block["unit"])).astype(np.float32)
+
+
+def _read_interplay(data: Mapping[str, Any]) -> Interplay:
+    middle, spread = (np.array(data[name], np.float32) for name in ("middle", "spread"))
+    return Interplay(tuple(map(str, data["names"])), middle, spread, *(_unpacked(data[name]) for name in _BLOCKS))
 
 
 def _rounded(numbers: Sequence[float]) -> list[float]:
@@ -130,9 +161,10 @@ def _read(data: Mapping[str, Any], digest: str) -> Weights:
         name: Step(tuple(map(float, row["cuts"])), tuple(tuple(map(float, level)) for level in row["levels"]))
         for name, row in data["steps"].items()
     }
+    base = tuple(map(float, data["base"]))
     return Weights(
         version=f"{FEATURES_VERSION}-{digest}",
-        learned=Learned(tuple(map(float, data["base"])), steps, grams, float(data["unknown"])),
+        learned=Learned(base, steps, grams, float(data["unknown"]), _read_interplay(data["interplay"])),
         assumed={name: float(weight) for name, weight in data["assumed"].items()},
         curves=tuple(Curve(float(ease), float(slope)) for ease, slope in data["curves"]),
         levels=Levels(**{name: float(data["levels"][name]) for name in Levels.__slots__}),
@@ -150,6 +182,13 @@ def _check(weights: Weights, source: str) -> None:
             raise ConfigError(f"{source}: steps.{name}: one level of {len(HEADS)} numbers per interval is wanted")
         if any(left >= right for left, right in pairwise(step.cuts)):
             raise ConfigError(f"{source}: steps.{name}: cuts must rise")
+    together = learned.interplay
+    shapes = [getattr(together, name).shape for name in ("middle", "spread", *_BLOCKS)]
+    size, waves = len(together.names), len(together.phases)
+    if shapes != [(size,), (size,), (size, waves), (waves,), (waves, len(HEADS))]:
+        raise ConfigError(f"{source}: interplay: {size} features and {waves} waves do not fit {shapes}")
+    if not set(together.names) <= set(learned.steps) or (together.spread <= 0).any():
+        raise ConfigError(f"{source}: interplay: names must be features, spreads above 0")
     numbers = [*learned.base, learned.unknown, *weights.assumed.values()]
     numbers += [n for step in learned.steps.values() for level in step.levels for n in level]
     numbers += [n for curve in weights.curves for n in (curve.ease, curve.slope)]

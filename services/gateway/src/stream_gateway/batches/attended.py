@@ -7,14 +7,15 @@ from stream_gateway.backends.registry import Generation
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
+from stream_gateway.spending import Spending
 
 
 class AttendedPipeline(Pipeline):
     """A pipeline that knows who waits; lines of batches go through one of their own."""
 
-    def __init__(self, judge: Judge, fitting: Fitting) -> None:
-        """Use these services."""
-        super().__init__(judge, fitting)
+    def __init__(self, judge: Judge, fitting: Fitting, spending: Spending) -> None:
+        """As of `Pipeline`."""
+        super().__init__(judge, fitting, spending)
         self._numbers = itertools.count()
         self._since: dict[int, float] = {}
 

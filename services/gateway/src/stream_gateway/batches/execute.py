@@ -146,6 +146,7 @@ class Executor:
             words = f"internal error, request {exchange.id}"
             return not_run(batch.id, taken.number, line.custom_id, code="internal_error", message=words)
         finally:
+            exchange.outcome.dollars = self._pipeline.ended(exchange.request_id, exchange.outcome.usage, 0)
             exchange.log()
 
     async def _exchange(self, batch: BatchRecord, line: Good, exchange: "_Exchange") -> Result:

@@ -1,5 +1,6 @@
-"""The parts of files and batches, while the broker is connected."""
+"""The parts of files, batches and feedback, while the broker is connected."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from stream_gateway.batches.execute import Executor
 from stream_gateway.batches.files import Files
 from stream_gateway.batches.gauge import Gauge
 from stream_gateway.batches.runner import Runner
+from stream_gateway.batches.sealing import Sealer
 from stream_gateway.batches.service import Batches
+from stream_gateway.batches.spent import Spent
 from stream_gateway.batches.store import Store
 from stream_gateway.batches.streams import ensure
 from stream_gateway.responses.archive import Archive
+from stream_gateway.batches.thumbs import Thumbs
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Life:
     desk: Desk
     runner: Runner
     archive: Archive
+    thumbs: Thumbs
 
 
 @contextlib.asynccontextmanager
@@ -43,15 +48,22 @@ async def live(batches: Batches, service_key: bytes, faults: Once) -> AsyncItera
     """
     settings = batches.settings
     client = await bus.connect(settings.nats, name="gateway")
+    following: asyncio.Task[None] | None = None
     try:
         store = Store.at(client, service_key, settings.batches, faults)
-        await ensure(store.journal.jetstream, settings.batches.replicas)
+        await ensure(store.journal.jetstream, settings.batches.replicas, thumb_bytes=settings.feedback_max_bytes)
         gauge = Gauge(client, batches.registry, batches.attended)
         await gauge.start()
+        thumbs = Thumbs(store.journal, Sealer(service_key), batches.recent, settings.feedback_ttl_s, faults)
+        await thumbs.start()
         files = Files(store)
         clerk = Clerk(store, settings.max_body_bytes)
         executor = Executor(store, batches.registry, batches.pipeline, settings.max_body_bytes)
+        spent = Spent(store.journal, Sealer(service_key), batches.spending, faults)
+        following = asyncio.create_task(spent.follow(), name="what the cloud has cost")
         runner = Runner(store, clerk, executor, batches.keyring, gauge)
-        yield Life(files, Desk(store, files), runner, Archive(store, settings.responses))
+        yield Life(files, Desk(store, files), runner, Archive(store, settings.responses), thumbs)
     finally:
+        if following is not None:
+            following.cancel()
         await bus.close(client)

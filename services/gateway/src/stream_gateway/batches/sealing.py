@@ -1,4 +1,4 @@
-"""What a batch leaves at the broker, sealed: the broker keeps it, gateways alone read it. Pure: nonces are arguments.
+"""What batches and feedback leave at the broker, sealed: gateways alone read it. Pure: nonces are arguments.
 
     sealed = version (1 byte) ‖ nonce (12 bytes, random) ‖ AES-256-GCM(content)
     key    = HKDF(service key, info "stream/v1 batch <kind>", salt = group), so one key per file, batch or record
@@ -10,6 +10,8 @@
     line     | batch id   | line's number          | where in its file a line is: no text
     result   | batch id   | line's number          | what became of a line
     record   | its key    | (empty)                | what is known of a file or a batch
+    thumb    | request id | (empty)                | what a caller said about an answer
+    asked    | request id | "who" or "this one"    | who asked: from replica to replica, kept nowhere
 
 A chunk, line or result is written once and never changed; a record is, and a broker that puts an older copy of it
 back is not noticed.
@@ -24,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from stream_core.envelope.keys import derive
 from stream_core.errors import FrameError, SealError
 
-Kind = Literal["chunk", "line", "result", "record"]
+Kind = Literal["chunk", "line", "result", "record", "thumb", "asked"]
 
 NONCE_BYTES: Final = 12
 _VERSION: Final = b"\x01"

@@ -13,8 +13,10 @@ from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.faults import NotConfigured, StoreAway
+from stream_gateway.feedback import RecentAnswers
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.settings import GatewaySettings
+from stream_gateway.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from stream_gateway.batches.files import Files
     from stream_gateway.batches.life import Life
     from stream_gateway.responses.archive import Archive
+    from stream_gateway.batches.thumbs import Thumbs
 
 _log = logging.getLogger(__name__)
 _RETRY_S: Final = 1.0
@@ -40,6 +43,8 @@ class Batches:
         registry: the tiers.
         pipeline: the way of lines.
         attended: the way of interactive requests.
+        recent: who asked what of this replica.
+        spending: what it knows of the cloud's cost.
 
     Raises:
         ConfigError: the key file is not as it must be.
@@ -52,13 +57,17 @@ class Batches:
         registry: Registry,
         pipeline: Pipeline,
         attended: AttendedPipeline,
+        recent: RecentAnswers,
+        spending: Spending,
     ) -> None:
         self.settings = settings
         self.keyring = keyring
         self.registry = registry
         self.pipeline = pipeline
         self.attended = attended
-        self._key = _read_key(settings.batch_key_file) if settings.batch_key_file else None
+        self.recent = recent
+        self.spending = spending
+        self._key = read_key(settings.batch_key_file) if settings.batch_key_file else None
         self._life: Life | None = None
         self._fault = "it has not been reached yet"
         self._task: asyncio.Task[None] | None = None
@@ -83,6 +92,11 @@ class Batches:
         """The stored responses; errors as `files`."""
         return self._ready().archive
 
+    @property
+    def thumbs(self) -> "Thumbs":
+        """The feedback; errors as `files`."""
+        return self._ready().thumbs
+
     async def start(self) -> None:
         """Begin to connect; returns at once."""
         if self._key is not None:
@@ -102,7 +116,9 @@ class Batches:
 
     def _ready(self) -> "Life":
         if self._key is None:
-            raise NotConfigured(f"this gateway keeps no files and runs no batches: {SETTING} is not set")
+            raise NotConfigured(
+                f"this gateway keeps no files and no feedback, and runs no batches: {SETTING} is not set"
+            )
         if self._life is None:
             raise StoreAway(f"the store of files and batches is not available now: {self._fault}")
         return self._life
@@ -129,7 +145,12 @@ def _load() -> "Callable[[Batches, bytes, Once], AbstractAsyncContextManager[Lif
     return live
 
 
-def _read_key(path: Path) -> bytes:
+def read_key(path: Path) -> bytes:
+    """Read the service key that seals what is at the broker.
+
+    Raises:
+        ConfigError: the file is not as it must be.
+    """
     try:
         key = bytes.fromhex(read_secret(path))
     except ValueError:

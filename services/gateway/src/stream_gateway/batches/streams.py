@@ -1,4 +1,4 @@
-"""The broker's streams that hold files and batches, and what is wrong when they can't be had.
+"""The broker's streams that hold files, batches and feedback, and what is wrong when they can't be had.
 
     stream                | subjects after "stream.batch."         | kept
     ----------------------+----------------------------------------+--------------------------------------------
@@ -6,6 +6,7 @@
     stream-batch-files    | file.<file>.<chunk>                    | until it expires
     stream-batch-lines    | line.<batch>.<line>                    | until it is done: a work queue
     stream-batch-results  | {result,failure}.<batch>.<line>        | until it stands in a file
+    stream-batch-thumbs   | thumb.<owner>.<request>                | until it expires, the last of each
 
 Every message has a time to live, so that nothing outlives the file or batch that it belongs to, whatever dies.
 """
@@ -25,24 +26,29 @@ RECORDS: Final = "stream-batch-records"
 FILES: Final = "stream-batch-files"
 LINES: Final = "stream-batch-lines"
 RESULTS: Final = "stream-batch-results"
+THUMBS: Final = "stream-batch-thumbs"
 STREAMS: Final[dict[str, list[str]]] = {
     RECORDS: [f"{PREFIX}.record.>"],
     FILES: [f"{PREFIX}.file.>"],
     LINES: [f"{PREFIX}.line.>"],
     RESULTS: [f"{PREFIX}.result.>", f"{PREFIX}.failure.>"],
+    THUMBS: [f"{PREFIX}.thumb.>"],
 }
 FAULTS: Final = (NatsError, OSError)
 """What a call raises when the broker is away, slow, or refuses."""
 _NOT_ENABLED: Final = frozenset({10039, 10076})
 _TOO_MANY_REPLICAS: Final = 10074
+_OVERWRITTEN: Final = frozenset({RECORDS, THUMBS})
+"""Of these streams' messages a newer one takes the place of the older one."""
 
 
-async def ensure(jetstream: JetStreamContext, replicas: int) -> None:
+async def ensure(jetstream: JetStreamContext, replicas: int, *, thumb_bytes: int) -> None:
     """Find the streams, or make them.
 
     Args:
         jetstream: of the broker.
         replicas: nodes that keep a copy, for new ones.
+        thumb_bytes: what all feedback may take, for a new stream.
 
     Raises:
         NoJetStream: it is off.
@@ -51,7 +57,7 @@ async def ensure(jetstream: JetStreamContext, replicas: int) -> None:
     """
     for name, subjects in STREAMS.items():
         try:
-            await _ensure(jetstream, name, subjects, replicas)
+            await _ensure(jetstream, name, subjects, replicas, thumb_bytes if name == THUMBS else -1)
         except APIError as error:
             if error.err_code == _TOO_MANY_REPLICAS:
                 told = f"{replicas} replicas, the broker has fewer nodes"
@@ -64,7 +70,7 @@ async def ensure(jetstream: JetStreamContext, replicas: int) -> None:
             raise away(error) from error
 
 
-async def _ensure(jetstream: JetStreamContext, name: str, subjects: list[str], replicas: int) -> None:
+async def _ensure(jetstream: JetStreamContext, name: str, subjects: list[str], replicas: int, max_bytes: int) -> None:
     try:
         await jetstream.stream_info(name)
     except NotFoundError:
@@ -75,7 +81,8 @@ async def _ensure(jetstream: JetStreamContext, name: str, subjects: list[str], r
                 retention=RetentionPolicy.WORK_QUEUE if name == LINES else RetentionPolicy.LIMITS,
                 discard=DiscardPolicy.OLD if name == RECORDS else DiscardPolicy.NEW,
                 max_msgs_per_subject=1,
-                discard_new_per_subject=name != RECORDS,
+                discard_new_per_subject=name not in _OVERWRITTEN,
+                max_bytes=max_bytes,
                 storage=StorageType.FILE,
                 num_replicas=replicas,
                 allow_msg_ttl=True,

@@ -99,6 +99,7 @@ class AskRoute:
                 await exchange.fail(cause)
             except Exception as error:  # noqa: BLE001  (the edge: whatever it is, the client gets an answer)
                 await exchange.fail(error)
+        exchange.charge(self._pipeline)
         exchange.log()
         exchange.remember(self._means.recent)
 
@@ -227,6 +228,10 @@ class _Exchange:
             stopwatch=self._stopwatch,
             ended=self._ended,
         )
+
+    def charge(self, pipeline: Pipeline) -> None:
+        """Tell what it used."""
+        self._outcome.dollars = pipeline.ended(self.request_id, self._outcome.usage, self._outcome.events)
 
     def remember(self, recent: RecentAnswers) -> None:
         """Let the caller judge the answer later."""

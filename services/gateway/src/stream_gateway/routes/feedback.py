@@ -1,18 +1,20 @@
-"""POST /v1/feedback: a thumb for an answer, from the key that asked."""
+"""POST /v1/feedback: a thumb for an answer, from the key that asked. GET gives that key its thumbs back, as JSONL."""
 
-import asyncio
 import time
-from typing import Annotated
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Request
+import msgspec
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
-from stream_core.errors import InvalidRequest, UpstreamUnavailable
+from stream_core.errors import InvalidRequest
 from stream_gateway.auth import Keyring
-from stream_gateway.feedback import RecentAnswers, append
+from stream_gateway.batches.service import Batches
+from stream_gateway.feedback import Thumb
 from stream_gateway.routes.models import Error
-from stream_gateway.settings import GatewaySettings
+
+_JSONL: Final = "application/x-ndjson"
 
 
 class UnknownAnswer(InvalidRequest):
@@ -27,11 +29,11 @@ class Feedback(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    request_id: Annotated[str, Field(min_length=1, max_length=64)]
+    request_id: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
     """The answer's header x-request-id."""
     good: bool
     prompt: Annotated[str, Field(max_length=32_768)] | None = None
-    """Kept with the thumb; without it the thumb can't calibrate the judge."""
+    """Kept with the thumb, sealed; without it the thumb can't calibrate the judge."""
 
 
 class Kept(BaseModel):
@@ -42,13 +44,12 @@ class Kept(BaseModel):
     good: bool
 
 
-def feedback_routes(keyring: Keyring, recent: RecentAnswers, settings: GatewaySettings) -> APIRouter:
-    """Build the route.
+def feedback_routes(keyring: Keyring, batches: Batches) -> APIRouter:
+    """Build the routes.
 
     Args:
         keyring: who may ask.
-        recent: whose answers these were.
-        settings: where thumbs are kept, and how many bytes of them.
+        batches: where thumbs are kept.
     """
     router = APIRouter(
         prefix="/v1",
@@ -56,34 +57,39 @@ def feedback_routes(keyring: Keyring, recent: RecentAnswers, settings: GatewaySe
         dependencies=[Depends(HTTPBearer(auto_error=False))],
         responses={
             401: {"model": Error, "description": "No valid API key"},
-            404: {"model": Error, "description": "No such answer of this key on this gateway"},
-            429: {"model": Error, "description": "The feedback file is full"},
+            404: {"model": Error, "description": "No such answer of this key; or this deployment keeps no feedback"},
+            503: {"model": Error, "description": "The broker, which keeps it, is away"},
         },
     )
 
-    @router.post("/feedback", summary="Say whether an answer was good", operation_id="give_feedback")
+    @router.post(
+        "/feedback",
+        summary="Say whether an answer was good",
+        operation_id="give_feedback",
+        responses={429: {"model": Error, "description": "There is no room for more feedback"}},
+    )
     async def give(request: Request, thumb: Feedback) -> Kept:
         principal = keyring.authenticate(request.headers.raw)
-        if settings.feedback_file is None:
-            raise UpstreamUnavailable("this gateway keeps no feedback: gateway.feedback_file is not set")
-        answered = recent.find(thumb.request_id, principal.id)
-        if answered is None:
-            words = "no answer of that id to this key is remembered here"
-            raise UnknownAnswer(words, param="request_id")
-        line: dict[str, object] = {
-            "request_id": thumb.request_id,
-            "key": answered.key,
-            "tier": answered.tier,
-            "model": answered.model,
-            "good": thumb.good,
-            "at": round(time.time()),
-        }
-        if thumb.prompt is not None:
-            line["prompt"] = thumb.prompt
-        try:
-            await asyncio.to_thread(append, settings.feedback_file, line, settings.feedback_max_bytes)
-        except OSError as error:
-            raise UpstreamUnavailable(f"the feedback can't be kept: {error.strerror}") from error
-        return Kept(request_id=thumb.request_id, tier=answered.tier, good=thumb.good)
+        thumbs = batches.thumbs
+        answered = await thumbs.find(thumb.request_id)
+        if answered is None or answered.key != principal.id:
+            raise UnknownAnswer("no answer of that id to this key is remembered", param="request_id")
+        kept = Thumb(
+            request_id=thumb.request_id,
+            key=answered.key,
+            tier=answered.tier,
+            model=answered.model,
+            good=thumb.good,
+            at=round(time.time()),
+            prompt=thumb.prompt,
+        )
+        await thumbs.keep(kept)
+        return Kept(request_id=kept.request_id, tier=kept.tier, good=kept.good)
+
+    @router.get("/feedback", summary="This key's thumbs, one a line", operation_id="list_feedback")
+    async def tell(request: Request) -> Response:
+        principal = keyring.authenticate(request.headers.raw)
+        lines = [msgspec.json.encode(thumb) async for thumb in batches.thumbs.read(principal.id)]
+        return Response(b"".join(line + b"\n" for line in lines), media_type=_JSONL)
 
     return router
