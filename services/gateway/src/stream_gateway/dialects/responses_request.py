@@ -113,6 +113,8 @@ def parse_response(data: bytes) -> Wanted:
     body = read_object(data)
     asked = typed(body, ResponseBody)
     _check_unsupported(asked)
+    if body.get("n") is not None:
+        raise Unsupported("n: there is one response to a request", param="n")
     if asked.input is None and asked.previous_response_id is None:
         raise InvalidRequest("input is missing", param="input")
     if asked.stream_options is not None and not asked.stream:
