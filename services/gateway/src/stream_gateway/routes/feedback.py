@@ -55,9 +55,11 @@ def feedback_routes(keyring: Keyring, recent: RecentAnswers, settings: GatewaySe
         tags=["feedback"],
         dependencies=[Depends(HTTPBearer(auto_error=False))],
         responses={
+            400: {"model": Error, "description": "A field is wrong"},
             401: {"model": Error, "description": "No valid API key"},
             404: {"model": Error, "description": "No such answer of this key on this gateway"},
             429: {"model": Error, "description": "The feedback file is full"},
+            503: {"model": Error, "description": "No feedback is kept here, or not now"},
         },
     )
 
