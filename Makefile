@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch conformance sim-campus bench-judge bench-judge-rpc train-judge chaos clean
+.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch conformance sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -93,7 +93,11 @@ train-judge: .venv/installed  ## fit the judge's weights to the outcome data in 
 
 TRAIN ?= ../shared/data/routing
 bench-judge: .venv/installed  ## the judge beside simple baselines on the outcomes in DATA; last line JSON
-	OMP_NUM_THREADS=1 PYTHONPATH=services/judge:bench $(BIN)/python -P bench/judge.py $(DATA) --train $(TRAIN)
+	OMP_NUM_THREADS=1 PYTHONPATH=services/judge:bench $(BIN)/python -P bench/judge.py $(DATA) --train $(TRAIN) $(if $(JUDGES),--judges $(JUDGES))
 
 bench-judge-rpc: .venv/installed  ## calls a second and latency of the judge's gRPC service; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/judge_rpc.py
+
+bench-summarizer: DATA = ../shared/data/conversations
+bench-summarizer: .venv/installed  ## what survives of long conversations, beside two baselines, on those in DATA; last line JSON
+	OMP_NUM_THREADS=1 PYTHONPATH=bench $(BIN)/python -P bench/summarizer.py $(DATA)

@@ -4,7 +4,8 @@
 
 The folder holds `queries_*.jsonl`, `stream_labels_*.jsonl` and `mtbench_*.jsonl`. The committed weights are scored as
 they are and nothing is fitted to the folder; baselines learn from the dev data (`--train`). When the folder's
-questions are those of the dev data, every figure is cross-validated, near-duplicates in one fold.
+questions are all of the dev data, every figure is cross-validated, near-duplicates in one fold; a folder with some of
+them is scored like any other one, and told to be.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from judge_baselines.minilm import NotInstalled, embeddings, times
 from judge_training.figures import FIGURES, STRIPPED, Floats, Guess, Truth, accuracy, auc, macro_f1, paired
 from judge_training.fit import train
 from judge_training.rows import Row, View, folds_of, read_rows, together
-from judge_training.scoring import FOLDS, truth_of
+from judge_training.scoring import FOLDS, fitted_without, models_without, truth_of, unseen
 
 import stream_judge
 from stream_judge.classify import LearnedBackend
@@ -34,6 +35,8 @@ from stream_judge.score import score
 from stream_judge.weights import Weights, parse
 
 REFERENCE = "minilm_lr"
+DEV, EXTRA = "queries_dev.jsonl", "queries_train_extra.jsonl"
+LABELS, OPENED = "stream_labels_*.jsonl", "mtbench_*.jsonl"
 TIERS = ("local", "hpc", "cloud")
 LEVELS = ("LOW", "MEDIUM", "HIGH")
 DRAWS = 1000
@@ -101,6 +104,25 @@ def crossed(judge: Judge, rows: Sequence[Row], folds: Sequence[int]) -> tuple[Gu
     return halves[0], halves[1]
 
 
+def crossed_ours(weights: Weights, rows: Sequence[Row], folds: Sequence[int]) -> tuple[Guess, Guess]:
+    """As `crossed`, of the judge itself: curves and levels come from the other folds, too."""
+    dev = [row for row in rows if not row.extra]
+    place = [fold for row, fold in zip(rows, folds, strict=True) if not row.extra]
+    models = models_without(rows, folds)
+    numbers = unseen(dev, place, models).plain
+    fitted = fitted_without(numbers, truth_of(dev), place)
+    without = {
+        fold: replace(weights, learned=models[fold], curves=curves, levels=levels)
+        for fold, (curves, levels) in fitted.items()
+    }
+
+    def guess(form: str) -> Guess:
+        scored = [learned_guess(without[fold], [getattr(row, form)]) for row, fold in zip(dev, place, strict=True)]
+        return Guess(*(np.concatenate([getattr(one, name) for one in scored]) for name in Guess.__dataclass_fields__))
+
+    return guess("plain"), guess("stripped")
+
+
 def left_out(judge: Judge, rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, float]:
     """AUC of "local is right" on the dev rows of each domain or source, by a judge that has seen nothing of it."""
     found = {}
@@ -138,50 +160,59 @@ def records(folder: Path, pattern: str) -> list[dict[str, Any]]:
 
 def of_labels(judged: Callable[[Sequence[View]], Guess], folder: Path) -> dict[str, dict[str, float]]:
     """Agreement with STREAM's own labels, and hpc against cloud on open questions."""
-    result: dict[str, dict[str, float]] = {}
-    if labelled := records(folder, "stream_labels_*.jsonl"):
-        level = judged([View(record["prompt"]) for record in labelled]).level
-        wanted = np.array([LEVELS.index(record["stream_label"]) for record in labelled])
-        result["stream_labels"] = {
-            "acc": round(accuracy(level, wanted), 4),
-            "macro_f1": round(macro_f1(level, wanted), 4),
-        }
-    if opened := records(folder, "mtbench_*.jsonl"):
-        guess = judged([View(record["prompt"]) for record in opened])
-        wanted_cloud = np.array([float(record["tier_needed_hpc_vs_cloud"] == "cloud") for record in opened])
-        result["mtbench"] = {"auc_cloud_needed": round(auc(wanted_cloud, guess.cloud - guess.hpc), 4)}
-    return result
+    labelled, opened = records(folder, LABELS), records(folder, OPENED)
+    level = judged([View(record["prompt"]) for record in labelled]).level
+    wanted = np.array([LEVELS.index(record["stream_label"]) for record in labelled])
+    guess = judged([View(record["prompt"]) for record in opened])
+    wanted_cloud = np.array([float(record["tier_needed_hpc_vs_cloud"] == "cloud") for record in opened])
+    return {
+        "stream_labels": {"acc": round(accuracy(level, wanted), 4), "macro_f1": round(macro_f1(level, wanted), 4)},
+        "mtbench": {"auc_cloud_needed": round(auc(wanted_cloud, guess.cloud - guess.hpc), 4)},
+    }
+
+
+def files_of(arguments: argparse.Namespace) -> list[Path]:
+    """The files of questions to be scored; ends the program where any file is missing."""
+    paths = sorted(path for path in arguments.data.glob("queries_*.jsonl") if "train_extra" not in path.name)
+    missing = [] if paths else [f"{arguments.data}/queries_*.jsonl"]
+    missing += [f"{arguments.data}/{pattern}" for pattern in (LABELS, OPENED) if not any(arguments.data.glob(pattern))]
+    missing += [str(arguments.train / name) for name in (DEV, EXTRA) if not (arguments.train / name).is_file()]
+    if missing:
+        sys.exit(f"bench-judge: missing {', '.join(missing)}")
+    return paths
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """All judges, all figures."""
+    paths = files_of(arguments)
     weights = parse(Path(stream_judge.__file__).with_name("weights.json").read_text(encoding="utf-8"), source="weights")
-    known = read_rows(arguments.train / "queries_dev.jsonl")
-    known += read_rows(arguments.train / "queries_train_extra.jsonl", extra=True)
-    names = {row.id for row in known if not row.extra}
-    paths = sorted(path for path in arguments.data.glob("queries_*.jsonl") if "train_extra" not in path.name)
-    if not paths:
-        sys.exit(f"{arguments.data}: no queries_*.jsonl")
+    dev = read_rows(arguments.train / DEV) + read_rows(arguments.train / EXTRA, extra=True)
     asked = [row for path in paths for row in read_rows(path)]
-    is_dev = any(row.id in names for row in asked)
-    truth = truth_of([row for row in known if not row.extra] if is_dev else asked)
-    folds = folds_of(known, FOLDS)
-    known = known if is_dev else _apart(known, asked)
+    is_dev = [row.id for row in asked] == [row.id for row in dev if not row.extra]
+    seen = len({row.id for row in dev} & {row.id for row in asked})
+    if seen and not is_dev:
+        print(f"{seen} of {len(asked)} questions were trained on: these figures flatter `learned`", file=sys.stderr)
+    truth = truth_of(asked)
+    folds = folds_of(dev, FOLDS) if is_dev else []
+    known = dev if is_dev else _apart(dev, asked)
     guesses: dict[str, tuple[Guess, Guess]] = {}
     result: dict[str, Any] = {}
     quick = judges(weights, ("local",))
     for name, judge in judges(weights).items():
+        if arguments.judges and name not in arguments.judges.split(","):
+            continue
         print(f"{name} ...", file=sys.stderr, flush=True)
         try:
             fixed = _fixed(name, judge, known, weights)
             if is_dev:
-                guesses[name] = crossed(judge, known, folds)
+                ours = name == "learned"
+                guesses[name] = crossed_ours(weights, known, folds) if ours else crossed(judge, known, folds)
             else:
                 plain, bare = (fixed([getattr(row, form) for row in asked]) for form in ("plain", "stripped"))
                 guesses[name] = plain, bare
             result[name] = _figures(*guesses[name], truth) | of_labels(fixed, arguments.data)
             for kind in ("domain", "source"):
-                found = left_out(quick[name], known, lambda row, kind=kind: getattr(row, kind))
+                found = left_out(quick[name], dev, lambda row, kind=kind: getattr(row, kind))
                 result[name] |= {f"leave_{kind}_out_auc": round(float(np.mean(list(found.values()))), 4)}
                 result[name] |= {f"leave_{kind}_out": found}
         except NotInstalled as error:
@@ -190,7 +221,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     result["learned"]["injections"] = injections.measure(weights)
     _add_intervals(result, guesses, truth)
     return result | {
-        "about": {"cross_validated": is_dev, "rows": len(truth.local), "version": weights.version, "draws": DRAWS}
+        "about": {
+            "cross_validated": is_dev,
+            "rows": len(asked),
+            "trained_on": 0 if is_dev else seen,
+            "version": weights.version,
+            "draws": DRAWS,
+        }
     }
 
 
@@ -246,6 +283,9 @@ def show(result: Mapping[str, Any]) -> None:
         print(f"{name:28}" + "".join(f"{result[backend].get(name, float('nan')):>12.4f}" for backend in backends))
     for name in STRIPPED:
         print(f"stripped {name:19}" + "".join(f"{result[backend]['stripped'][name]:>12.4f}" for backend in backends))
+    for group, name in (("stream_labels", "acc"), ("stream_labels", "macro_f1"), ("mtbench", "auc_cloud_needed")):
+        print(f"{f'{group} {name}':28}" + "".join(f"{result[backend][group][name]:>12.4f}" for backend in backends))
+    print(f"injections {result['learned']['injections']}")
     for name, interval in result["learned"].get("minus_minilm_lr_95", {}).items():
         if name != "stripped":
             middle, low, high = interval
@@ -257,6 +297,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--train", type=Path, required=True, help="the dev data: baselines learn from it")
+    parser.add_argument("--judges", default="", help="only these, with commas between; `learned` among them")
     result = measure(parser.parse_args())
     show(result)
     print(json.dumps(result))

@@ -31,7 +31,8 @@ FIRST = {"tokens": 2}
 PACED = {"tokens": 3000, "per_write": 2, "interval_ms": 1}
 STREAMS = 32
 LONG, SHORT = 60_000, 3000
-"""Tokens of one unpaced answer. Where packets are lost, TCP itself is so slow that a long one says nothing more."""
+"""Tokens of one unpaced answer; its steady rate is that of the last half of one four times as long, since the start
+of TCP and of the window takes six round trips. Where packets are lost, TCP is so slow that a long one says no more."""
 LOSSES = {0.0: LONG, 0.01: SHORT}
 WINDOWS = {"fixed_window": Limits(most=DEFAULT_WINDOW), "growing_window": Limits()}
 
@@ -62,6 +63,10 @@ async def measure_once(road: Lane) -> dict[str, float]:
                 for streams, tokens in ((1, road.tokens), (STREAMS, max(SHORT, road.tokens // 10))):
                     rate = await figures.tokens_per_s(gateway, target, {"tokens": tokens}, streams=streams)
                     found[f"{'one' if streams == 1 else 'many'}_unpaced_{name}"] = rate
+                steady = figures.steady_tokens_per_s(
+                    gateway, target, {"tokens": 4 * road.tokens}, after=2 * road.tokens
+                )
+                found[f"one_unpaced_steady_{name}"] = await steady
     return found
 
 

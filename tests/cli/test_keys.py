@@ -81,13 +81,13 @@ def test_the_command_makes_lists_and_revokes(tmp_path, stream):
     """`stream keys` shows a key once, lists it without it, and revokes it by its id."""
     made = stream(
         *("keys", "create", "ann", "--tiers", "local,hpc", "--privacy", "internal"),
-        *("--clusters", "alpha, beta", "--home", tmp_path),
+        *("--clusters", "alpha, beta", "--full-context", "--home", tmp_path),
     )
     key = made.stdout.strip()
     assert (made.returncode, key.startswith("sk-stream-")) == (0, True)
     listed = stream("keys", "list", "--home", tmp_path).stdout
     assert key not in listed
-    assert "valid  local,hpc (clusters alpha,beta)  internal  ann" in listed
+    assert "valid  local,hpc (clusters alpha,beta) (never condensed)  internal  ann" in listed
     key_id = listed.split()[0]
     assert stream("keys", "revoke", key_id, "--home", tmp_path).returncode == 0
     assert "revoked" in stream("keys", "list", "--home", tmp_path).stdout

@@ -126,14 +126,43 @@ async def test_worker_killed_in_mid_answer(road, session):
     await wait_hot(road)
 
 
-async def test_worker_killed_where_nothing_may_go_on(road, session):
-    """A JSON answer can't be continued in the middle: an error event, and the next question is answered."""
-    script = {"tokens": 100_000, "interval_ms": 5}
-    async with ask(road, session, script, response_format={"type": "json_object"}) as response:
-        await response.content.readany()
-        await kill_worker(road)
-        async with asyncio.timeout(30):
-            body = await response.read()
-    assert b'"error"' in body
+_CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": "{"}}
+_CALLING = json.dumps({"choices": [{"index": 0, "delta": {"tool_calls": [_CALL]}}]})
+_TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+_ENDLESS = {"tokens": 100_000, "interval_ms": 5, "text": " w{n}"}
+
+
+@pytest.mark.parametrize(
+    ("script", "request_", "marker"),
+    [
+        (_ENDLESS, {"response_format": {"type": "json_object"}}, b"w3"),
+        (
+            _ENDLESS,
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}},
+            b"w3",
+        ),
+        (_ENDLESS, {"n": 2}, b"w3"),
+        ({"events": [_CALLING] * 4_000, "interval_ms": 5}, {"tools": [_TOOL]}, b"tool_calls"),
+        (_ENDLESS, {"tools": [_TOOL], "tool_choice": "required"}, b"w3"),
+    ],
+    ids=["JSON", "JSON schema", "n", "tool call under way", "tool call demanded"],
+)
+async def test_worker_killed_where_nothing_may_go_on(road, session, script, request_, marker):
+    """An answer that its text alone does not carry over ends as an error to retry; the next question is answered."""
+    body = b""
+    killed = False
+    async with asyncio.timeout(60), ask(road, session, script, **request_) as response:
+        async for data in response.content.iter_any():
+            body += data
+            if marker in body and not killed:
+                await kill_worker(road)
+                killed = True
+    assert killed
+    events = [event.removeprefix(b"data: ") for event in body.split(b"\n\n") if event]
+    error = json.loads(events[-1])["error"]
+    assert (error["code"], error["type"]) == ("stream_broken", "server_error")
+    assert b'"finish_reason":"' not in body
     assert b"[DONE]" not in body
     await wait_hot(road)
+    async with ask(road, session, {"tokens": 3}) as response:
+        assert (await response.read()).endswith(b"data: [DONE]\n\n")

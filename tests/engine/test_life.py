@@ -99,13 +99,13 @@ def test_start_error_is_one_line(tmp_path: Path, setting: str, value: str, says:
 
 
 def test_debug_level_shows_why_a_model_is_refused(tmp_path: Path) -> None:
-    """At log level DEBUG llama.cpp's own words about a file stand before our line."""
+    """At log level DEBUG llama.cpp's own words about a file stand around our line: a thread of its own writes them."""
     demo = Path(stream_engine.__file__).parent / "demo" / "demo.gguf"
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(demo.read_bytes()[:2_000_000])
     env = {"STREAM_ENGINE__MODEL": str(cut), "STREAM_ENGINE__LOG_LEVEL": "DEBUG"}
     with start("stream_engine", env=env, ready_timeout_s=None) as program:
         assert program.process.wait(20) == 1
-        *words, line = program.log().splitlines()
-    assert any("corrupted or incomplete" in word for word in words)
-    assert line.startswith("stream-engine: STREAM_ENGINE__MODEL: ")
+        lines = program.log().splitlines()
+    assert any("corrupted or incomplete" in line for line in lines)
+    assert sum(line.startswith("stream-engine: STREAM_ENGINE__MODEL: ") for line in lines) == 1

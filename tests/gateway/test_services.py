@@ -29,7 +29,8 @@ def service(stage: Stage, name: str) -> Iterator[Program]:
 def stage(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Stage:
     """A cheap tier with a small window, and a second one."""
     local = tier("local", engine, models=[{"id": "small", "upstream": "scripted", "context_window": WINDOW}])
-    return Stage(tmp_path_factory.mktemp("services"), {"tiers": [local, tier("cloud", engine)]})
+    cloud = tier("cloud", engine, models=[{"id": "large", "upstream": "scripted", "context_window": 32_768}])
+    return Stage(tmp_path_factory.mktemp("services"), {"tiers": [local, cloud]})
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,13 @@ def conversation(turns: int) -> list[dict[str, str]]:
         *middle,
         {"role": "user", "content": "What is two plus two?"},
     ]
+
+
+async def keyed(gateway: Gateway, name: str, **fields: Any) -> None:
+    """Give a running gateway another key, and wait until it knows it."""
+    before = len(gateway.lines("keys read again"))
+    gateway.stage.add_key(name, **fields)
+    await until(lambda: len(gateway.lines("keys read again")) > before)
 
 
 async def ask(
@@ -101,6 +109,44 @@ async def test_a_long_conversation_is_made_to_fit(
     assert len(str(sent)) < len(str(messages)) / 2
     assert sent[0]["content"].startswith("You answer briefly.")
     assert sent[-1] == messages[-1]
+    told = response.headers["x-stream-context"]
+    assert re.fullmatch(r"condensed \d+ to \d+ tokens; messages 1-\d+(, [\d.-]+)*; by extraction; estimated", told), (
+        told
+    )
+
+
+@pytest.mark.parametrize("forbidden_by", ["header", "key"])
+async def test_condensing_can_be_forbidden(
+    forbidden_by: str, assisted: tuple[Gateway, Program, Program], engine: str, client: aiohttp.ClientSession
+) -> None:
+    """By header or key: the small tier is 400 with both numbers; `auto` goes to a tier that takes it whole."""
+    gateway, messages = assisted[0], conversation(60)
+    if forbidden_by == "key":
+        await keyed(gateway, "whole", context="full")
+        headers = gateway.headers("whole")
+    else:
+        headers = gateway.headers() | {"x-stream-context": "full"}
+    body = chat("local", stream=False) | {"messages": messages}
+    async with client.post(gateway.url + PATH, json=body, headers=headers) as response:
+        assert response.status == 400
+        error = error_of(await response.read())
+    assert error["code"] == "context_length_exceeded"
+    assert "2,048" in error["message"]
+    assert "may not be condensed" in error["message"]
+    async with client.post(gateway.url + PATH, json={**body, "model": "auto"}, headers=headers) as response:
+        assert (response.status, response.headers["x-stream-tier"]) == (200, "cloud")
+        assert "x-stream-context" not in response.headers
+    assert (await last_request(client, engine))["messages"] == messages
+
+
+async def test_an_unknown_wish_is_refused(
+    assisted: tuple[Gateway, Program, Program], client: aiohttp.ClientSession
+) -> None:
+    """A header x-stream-context that is neither `auto` nor `full` is 400 and names itself."""
+    headers = assisted[0].headers() | {"x-stream-context": "some"}
+    async with client.post(assisted[0].url + PATH, json=chat(stream=False), headers=headers) as response:
+        assert response.status == 400
+        assert "x-stream-context" in error_of(await response.read())["message"]
 
 
 async def test_a_conversation_that_fits_is_not_touched(

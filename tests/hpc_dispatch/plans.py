@@ -1,6 +1,6 @@
 """What the tests of the plan share: a pool that has just begun, and events played on it."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from stream_hpc_dispatch.plan import (
     Announced,

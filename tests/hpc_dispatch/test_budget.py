@@ -1,9 +1,8 @@
 """A cluster's node hours a day: reserved before a job starts, given back when it ends early, never exceeded."""
 
-from dataclasses import replace
-
 import pytest
 from hpc_dispatch.plans import KEY, T0, fresh, pilot, ready, run, started
+from msgspec.structs import replace
 
 from stream_core.errors import ConfigError
 from stream_hpc_dispatch import budget, journal
@@ -38,6 +37,10 @@ def test_nodes_count():
     """A job of four nodes costs four times as much."""
     _, actions = fresh(nodes=4, hours=2)
     assert actions == [StartJob(1, KEY, T0 + 1800 - OVERHANG_S)]
+    state, _ = fresh(nodes=4, hours=10, walltime_s=600)
+    assert budget.left_s(state, "here", 0, T0) == 36_000 - 4 * (600 + OVERHANG_S)
+    state, _ = run(state, JobEnded(T0 + 100, 1, 1))
+    assert budget.left_s(state, "here", 0, T0 + 100) == 36_000 - 4 * 100
 
 
 def test_no_job_for_a_useless_lease_and_words_that_say_why():

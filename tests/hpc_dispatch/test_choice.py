@@ -1,9 +1,8 @@
 """Among several clusters: which one is asked for a worker."""
 
-from dataclasses import replace
-
 import pytest
 from hpc_dispatch.plans import SPEC, T0
+from msgspec.structs import replace
 
 from stream_hpc_dispatch.choice import choose
 from stream_hpc_dispatch.plan import (

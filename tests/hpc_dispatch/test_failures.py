@@ -1,9 +1,8 @@
 """Every failure becomes words, is tried again within limits, and leaves no job behind."""
 
-from dataclasses import replace
-
 import pytest
 from hpc_dispatch.plans import KEY, T0, fresh, pilot, ready, run, started
+from msgspec.structs import replace
 
 from stream_hpc_dispatch import failures, reasons
 from stream_hpc_dispatch.plan import ClusterSeen, JobEnded, ReportFailure, Requested, StatusSeen, StopJob, Tick

@@ -1,11 +1,10 @@
 """The plan: its table row by row."""
 
-from dataclasses import replace
-
 import pytest
 from hpc_dispatch.plans import KEY, SPEC, T0, pilot, run
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stream_hpc_dispatch.plan import (
     Adopted,

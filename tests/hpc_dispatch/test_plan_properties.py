@@ -1,9 +1,10 @@
 """What holds for every sequence of events: played against clusters that know only what they were told to do."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stream_hpc_dispatch import journal
 from stream_hpc_dispatch.plan import (
@@ -274,11 +275,42 @@ def test_budget_holds_across_a_restart(moves, cut):
     campus.take(Tick(T0))
     for index, (kind, argument) in enumerate(moves):
         if index == cut:
-            written = journal.write(campus.state)
-            campus.jobs.clear()  # they die with the program
-            campus.offline.clear()
-            campus.blocked_until.clear()
-            campus.last_wait.clear()
-            campus.stop_asked = False
-            campus.state = replace(journal.read(written, beginning(), campus.now), next_number=campus.state.next_number)
+            campus = replayed(campus)
         campus.move(kind, argument)
+        assert all(used_s <= LIMIT_S + 1e-6 for used_s in campus.used_s.values())
+
+
+def replayed(campus):
+    """The campus after a kill: no job outlives it, and the next run knows the journal alone."""
+    state = journal.read(journal.write(campus.state), beginning(), campus.now)
+    state = replace(state, next_number=campus.state.next_number)
+    return Campus(state, now=campus.now, used_s=dict(campus.used_s))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.floats(1.0, 59.0),
+    st.floats(1.0, 80.0),
+    st.lists(st.tuples(st.floats(0.1, 20.0), st.integers(0, 8)), min_size=8, max_size=30),
+)
+def test_a_worker_lives_at_least_as_long_as_it_took_to_start(startup_s, idle_s, beats):
+    """Whatever load comes and goes: one that did not fail is not let go before, nor while it has requests."""
+    spec = PoolSpec(LONE, 0, 3, 3600, 60, idle_timeout_s=idle_s, max_requests=4)
+    state, actions = step(State((PoolState(spec),)), Requested(T0, LONE, 1, "gateway"))
+    now, born, loads, let_go = T0, {}, {}, set()
+    for gap_s, load in [(startup_s, 1), *beats, *[(10.0, 0)] * 20]:
+        born |= {action.pilot: now for action in actions if isinstance(action, StartJob)}
+        now, actions = now + gap_s, []
+        for number in sorted(born.keys() - let_go):
+            if now >= born[number] + startup_s:
+                loads[number] = 0 if state.pilot(number)[1].retiring else load
+                state, more = step(state, StatusSeen(now, number, running=loads[number]))
+                actions += more
+        state, more = step(state, Tick(now))
+        actions += more
+        for pilot in state.pools[0].pilots:
+            if pilot.retiring or pilot.stopping:
+                assert now - pilot.ready_at >= pilot.ready_at - born[pilot.number]
+                assert not pilot.stopping or loads[pilot.number] == 0
+                let_go |= {pilot.number} if pilot.stopping else set()
+    assert let_go  # each of these days ends with nothing to do

@@ -1,9 +1,9 @@
 """The pool as gateways see it, and how it is handed out."""
 
 import asyncio
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from stream_core.envelope.keys import WorkerKey
 from stream_core.rpc import hpc_dispatch_pb2 as pb

@@ -118,3 +118,15 @@ def test_never_a_gap_over_many_leases():
         seen_ready |= answering
         assert len(state.pools[0].pilots) <= 2
     assert (seen_ready, gaps) == (True, 0)
+
+
+def test_idle_or_not_min_ready_stays_until_it_is_relieved():
+    """Of two idle workers the one that leaves takes requests until its successor is ready, too."""
+    state, _ = run(fresh(min_ready=2, max_workers=3)[0], *ready(T0 + 1, 1))
+    late = T0 + 2000
+    state, _ = run(state, StatusSeen(late, 1), JobEnded(late, 2, 1), Tick(late + 1), *ready(late + 2, 3))
+    near = T0 + 3600 - 60
+    state, actions = run(state, StatusSeen(near, 3), StatusSeen(near, 1), Tick(near + 1))
+    assert (started(actions), pilot(state).phase) == ([4], Phase.READY)
+    state, _ = run(state, *ready(near + 2, 4), StatusSeen(near + 3, 1))
+    assert pilot(state).phase is Phase.DRAINING

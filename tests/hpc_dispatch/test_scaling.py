@@ -166,3 +166,15 @@ def test_a_busy_pool_is_renewed_as_it_is():
     assert [one.number for one in state.pools[0].pilots] == [1, 2]
     _, actions = run(state, Tick(T0 + 3480))
     assert started(actions) == [3, 4]
+
+
+def test_idleness_is_believed_once_gateways_know():
+    """A heartbeat of the moment when it was let go may be older than a request on its way: the one 2 s later counts."""
+    state, _ = fresh(min_ready=0, idle_timeout_s=100, max_requests=10)
+    state, _ = run(state, Requested(T0, KEY, 1, "a"), *ready(T0 + 1, 1))
+    state, actions = run(state, StatusSeen(T0 + 101, 1), Tick(T0 + 102))
+    assert (actions, pilot(state).phase, pilot(state).retiring) == ([], Phase.DRAINING, True)
+    let_go = pilot(state).since
+    state, actions = run(state, StatusSeen(let_go + 1.9, 1))
+    assert actions == []
+    assert run(state, StatusSeen(let_go + 2, 1))[1] == [StopJob(1)]

@@ -14,7 +14,9 @@ from nats.js.errors import NotFoundError
 from stream_core.errors import ConfigError
 from stream_core.testing.broker import Broker
 from stream_hpc_dispatch.bucket import Bucket, ConflictError, NoJetStreamError
-from stream_hpc_dispatch.vault import Vault
+from stream_hpc_dispatch.leadership import KEY as LEADER
+from stream_hpc_dispatch.leadership import DeposedError, Leadership
+from stream_hpc_dispatch.vault import JOURNAL, Vault
 
 pytestmark = pytest.mark.process
 
@@ -228,3 +230,51 @@ async def test_more_replicas_than_nodes(client):
     assert refused.value.param == "lease_replicas"
     with pytest.raises(NotFoundError):
         await client.jetstream().stream_info("KV_many")
+
+
+async def elected(bucket, tmp_path, name):
+    """A replica that leads, with what it writes: a vault that nobody else's words overrule but a new leader's."""
+    leadership = Leadership(bucket, f"{name}:1", 0.5, lambda *_: None)
+    electing = asyncio.create_task(leadership.run())
+    async with asyncio.timeout(10):
+        await leadership.acting()
+    vault = Vault(
+        bucket,
+        KEY,
+        lambda *_: None,
+        clock=time.time,
+        counters=tmp_path / f"{name}.json",
+        verify=leadership.verify,
+    )
+    found = await vault.load()
+    return leadership, electing, vault, found, asyncio.create_task(vault.run())
+
+
+async def test_a_deposed_leader_writes_nothing_over(bucket, tmp_path):
+    """Neither a lease, nor one that the new leader removed, nor the journal: it learns that it was deposed."""
+    first, electing, old, _, writing = await elected(bucket, tmp_path, "first")
+    old.keep_journal(b"the first one's")
+    await written(old, LASTING)
+    electing.cancel()  # it stands still, and a little later another one leads
+    second, beating, new, found, rewriting = await elected(bucket, tmp_path, "second")
+    assert found.journal == b"the first one's"
+    assert [record.lease for record in found.records] == [LASTING.lease]
+    assert not first.acts
+    new.keep_journal(b"the second one's")
+    new.forget(LASTING.lease)
+    assert await new.settled(within_s=5)
+    before = [(await bucket.read(key)).revision for key in (NAME, JOURNAL)]
+    old.keep_journal(b"of no use")
+    old.keep(LASTING)
+    with pytest.raises(DeposedError):
+        async with asyncio.timeout(10):
+            await writing
+    assert [(await bucket.read(key)).revision for key in (NAME, JOURNAL)] == before
+    with pytest.raises(DeposedError):
+        await first.acting()
+    assert second.acts
+    for task in (beating, rewriting):
+        task.cancel()
+    await asyncio.gather(electing, beating, rewriting, return_exceptions=True)
+    await second.hand_over()
+    assert b'"holder":""' in (await bucket.read(LEADER)).value

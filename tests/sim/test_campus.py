@@ -1,11 +1,10 @@
 """The planner over simulated days, at small scale: what must hold whatever comes, and what it is for."""
 
-import dataclasses
-
 import pytest
 from campus import report, trace, workload
 from campus.simulation import Simulation
 from campus.world import POLICIES, STREAM, Cluster, Policy, Troubles
+from msgspec.structs import replace
 
 BAD_DAYS = Troubles(submit_error=0.1, start_failure=0.1, killed_each_s=4 * 3600, outage_each_s=8 * 3600, outage_s=1800)
 
@@ -41,7 +40,7 @@ def test_the_checks_can_fail():
     class Spendthrift(Policy):
         def cluster(self, cluster):
             spec = super().cluster(cluster)
-            return spec if known else dataclasses.replace(spec, node_s_per_day=None)
+            return spec if known else replace(spec, node_s_per_day=None)
 
     known = False
     policy = Spendthrift("spendthrift", min_ready=1, max_workers=2, idle_timeout_s=900)

@@ -61,25 +61,21 @@ def test_indispensable(messages: list[dict[str, Any]], keep: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("messages", "sizes", "budget", "limit", "keep", "summary"),
+    ("messages", "sizes", "budget", "keep", "summary"),
     [
         # 80 are free, 24 of them for the latest: two of 10, of which the step of 12 takes one; the summary has 70.
-        ([S, *[U, A] * 4, U], [10] * 10, 100, None, "x.......xx", 70),
-        # A summary of at most 20 leaves 60 for the latest, less the step.
-        ([S, *[U, A] * 4, U], [10] * 10, 100, 20, "x...xxxxxx", 30),
+        ([S, *[U, A] * 4, U], [10] * 10, 100, "x.......xx", 70),
         # One that is too large ends the tail, even if an older one would fit.
-        ([S, U, A, U, A, U], [10, 5, 5, 5, 50, 10], 100, None, "x....x", 80),
+        ([S, U, A, U, A, U], [10, 5, 5, 5, 50, 10], 100, "x....x", 80),
         # A late instruction goes before the latest turns.
-        ([S, U, A, S, U, A, U, A, U], [10, 10, 10, 10, 10, 10, 10, 10, 10], 90, None, "x..x...xx", 50),
+        ([S, U, A, S, U, A, U, A, U], [10, 10, 10, 10, 10, 10, 10, 10, 10], 90, "x..x...xx", 50),
         # What must stay takes everything.
-        ([S, U, A, U], [50, 10, 10, 50], 100, None, "x..x", 0),
+        ([S, U, A, U], [50, 10, 10, 50], 100, "x..x", 0),
     ],
 )
-def test_plan(
-    messages: list[dict[str, Any]], sizes: list[int], budget: int, limit: int | None, keep: str, summary: int
-) -> None:
+def test_plan(messages: list[dict[str, Any]], sizes: list[int], budget: int, keep: str, summary: int) -> None:
     """Each row: units with their sizes and a budget; what stays, and what the summary may take."""
-    assert plan(conversation(messages), sizes, 0, budget, limit) == Plan(row(keep), summary)
+    assert plan(conversation(messages), sizes, 0, budget) == Plan(row(keep), summary)
 
 
 def test_border_moves_in_steps() -> None:

@@ -1,8 +1,8 @@
 """The real service as a process, over mutual TLS."""
 
 import asyncio
-import datetime
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -18,48 +18,17 @@ import pytest
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from stream_core.certificates import ensure_certificates
-from stream_core.grpc_client import open_channel
 from stream_core.rpc import summarizer_pb2 as pb
-from stream_core.rpc import summarizer_pb2_grpc as rpc
-from stream_core.settings import TlsFiles
 from stream_core.testing.programs import Program, start
+from stream_summarizer.fitting import QUOTED
+from stream_summarizer.giant import LEFT_OUT
 from stream_summarizer.policy import MARK
 
 from .building import encode, long_talk, said
 from .scripted import scripted
+from .serving import channel, environment, stub, to_fit
 
 pytestmark = pytest.mark.process
-
-
-def tls_of(folder: Path, name: str) -> TlsFiles:
-    return TlsFiles(ca=folder / "ca.pem", certificate=folder / f"{name}.pem", key=folder / f"{name}.key")
-
-
-def environment(folder: Path, **more: str) -> dict[str, str]:
-    files = tls_of(folder, "summarizer")
-    return {
-        "STREAM_SUMMARIZER__TLS__CA": str(files.ca),
-        "STREAM_SUMMARIZER__TLS__CERTIFICATE": str(files.certificate),
-        "STREAM_SUMMARIZER__TLS__KEY": str(files.key),
-    } | more
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-    ensure_certificates(folder, ["summarizer", "gateway"], now=datetime.datetime.now(datetime.UTC))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def config(certificates: Path, folder: Path) -> Path:
-    """A deployment with a model that has a tokenizer and one that has none."""
-    models = [{"id": "tiny", "tokenizer": str(folder)}, {"id": "unknown"}]
-    tier = {"name": "local", "base_url": "http://127.0.0.1:9/v1", "models": models}
-    path = certificates / "stream.yaml"
-    path.write_text(yaml.safe_dump({"tiers": [tier], "summarizer": {"image_tokens": 1000}}))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -67,24 +36,6 @@ def service(certificates: Path, config: Path) -> Iterator[Program]:
     more = {"STREAM_CONFIG": str(config), "STREAM_SUMMARIZER__LOG_LEVEL": "DEBUG"}
     with start("stream_summarizer", env=environment(certificates, **more)) as program:
         yield program
-
-
-def channel(program: Program, certificates: Path) -> grpc.aio.Channel:
-    return open_channel(f"127.0.0.1:{program.ready['port']}", tls_of(certificates, "gateway"))
-
-
-def stub(open_one: grpc.aio.Channel) -> Any:
-    return rpc.SummarizerStub(open_one)
-
-
-def to_fit(messages: list[dict[str, Any]], window: int = 2000, **fields: Any) -> pb.FitRequest:
-    target = pb.Target(
-        tier="local",
-        model=fields.pop("model", "tiny"),
-        context_window=window,
-        reserved_output=fields.pop("output", 200),
-    )
-    return pb.FitRequest(conversation=pb.Conversation(messages_json=encode(messages)), target=target, **fields)
 
 
 async def test_count(service: Program, certificates: Path) -> None:
@@ -160,12 +111,32 @@ async def test_forbidden(service: Program, certificates: Path) -> None:
 
 
 async def test_one_giant_question(service: Program, certificates: Path) -> None:
-    """A question that is too large by itself is not cut: it does not fit, and the note gives both numbers."""
+    """A question that is too large by itself keeps head, tail and what matters; forbidden, it does not fit."""
+    giant = ["Look at this list.", *(f"Lamp {n} is quiet." for n in range(900)), "Which lamp hums? Lamp 9 hums loudly?"]
+    giant.insert(400, "The lamp that hums stands in Oslo.")
+    messages = [*long_talk(3), said("user", "\n".join(giant))]
     async with channel(service, certificates) as open_one:
-        reply = await stub(open_one).Fit(to_fit([*long_talk(3), said("user", "why? " * 3000)]), timeout=10)
-        assert not reply.fits
-        assert reply.messages_json == b""
-        assert 1800 < reply.tokens_after < reply.tokens_before
+        summarizer = stub(open_one)
+        reply = await summarizer.Fit(to_fit(messages), timeout=10)
+        assert (reply.fits, reply.method) == (True, pb.METHOD_EXTRACT)
+        assert reply.tokens_after <= 1800 < reply.tokens_before
+        last = json.loads(reply.messages_json)[-1]
+        assert last["role"] == "user"
+        assert last["content"].startswith("Look at this list.\n")
+        assert last["content"].endswith("Lamp 9 hums loudly?")
+        assert LEFT_OUT in last["content"]
+        assert "stands in Oslo" in last["content"]
+        assert reply.condensed[-1].last == len(messages) - 1
+        refused = await summarizer.Fit(to_fit(messages, forbid_condensing=True), timeout=10)
+        assert (refused.fits, refused.messages_json) == (False, b"")
+
+
+async def test_a_system_prompt_is_never_cut(service: Program, certificates: Path) -> None:
+    """What instructs the model is sent whole or not at all; the note gives both numbers."""
+    messages = [said("system", "Obey the rules. " * 1500), said("user", "Why?")]
+    async with channel(service, certificates) as open_one:
+        reply = await stub(open_one).Fit(to_fit(messages), timeout=10)
+        assert (reply.fits, reply.messages_json) == (False, b"")
         assert reply.note == (
             f"system prompt and last turn alone take {reply.tokens_after:,} tokens, at most 1,800 fit"
         )
@@ -253,18 +224,27 @@ async def test_model_and_fallback(certificates: Path, config: Path) -> None:
                 assert reply.tokens_after <= 1800
                 summary = json.loads(reply.messages_json)[1]["content"]
                 assert summary.startswith(MARK)
-                assert summary.endswith("]\nThe price of part 3 is 103 euros.")
-                assert reply.note.endswith("condensed by the model big-model, 1 unsupported sentences dropped")
+                blocks = len(script.asked)
+                assert blocks > 1
+                gist, _, quoted = summary.partition(f"\n{QUOTED}\n")
+                (told,) = gist.splitlines()[1:]
+                assert re.fullmatch(r"messages \d+-\d+: The price of part 3 is 103 euros\.", told)
+                assert "the price of part 3 is 103 euros" in quoted
+                dropped = 2 * blocks - 1
+                assert reply.note.endswith(f"condensed by the model big-model, {dropped} unsupported sentences dropped")
                 assert script.headers[0]["Authorization"] == "Bearer secret-key"
                 remembered = await summarizer.Fit(request, timeout=20)
                 assert remembered.messages_json == reply.messages_json
-                assert len(script.asked) == 1
+                assert len(script.asked) == blocks
+                longer = [*long_talk(20), said("assistant", "103 euros."), said("user", "And of part 4?")]
+                await summarizer.Fit(to_fit(longer, cache_scope="key-1", deadline_ms=20_000), timeout=20)
+                assert len(script.asked) <= blocks + 1  # a new turn costs what is new
 
-                script.answer = "The price of part 3 is 103 euros. " * 400
+                script.answer = " ".join(f"The price of part {n % 20} is {100 + n % 20} euros." for n in range(400))
                 request.cache_scope = "key-2"
                 long = await summarizer.Fit(request, timeout=20)
-                assert long.method == pb.METHOD_EXTRACT
-                assert "tokens too long)" in long.note
+                assert long.method == pb.METHOD_MODEL
+                assert "The price of part 3 is 103 euros." in json.loads(long.messages_json)[1]["content"]
                 assert long.tokens_after <= 1800
 
                 script.answer = script.hang

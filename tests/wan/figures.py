@@ -12,6 +12,7 @@ from stream_gateway.pool import PooledWorker
 from stream_gateway.sealed_call import DEFAULT_WINDOW
 
 Script = dict[str, object]
+_TOKEN = b'"content":" token"'
 
 
 async def ask_engine(url: str, script: Script, **request: object) -> tuple[float, bytes]:
@@ -41,8 +42,18 @@ async def tokens_per_s(
     """Tokens of all streams together, by the time until the last one is whole."""
 
     async def one() -> int:
-        return (await lane.read(await lane.ask(gateway, target, script, window=window))).count(b'"content":" token"')
+        return (await lane.read(await lane.ask(gateway, target, script, window=window))).count(_TOKEN)
 
     started = time.perf_counter()
     tokens = sum(await asyncio.gather(*(one() for _ in range(streams))))
     return tokens / (time.perf_counter() - started)
+
+
+async def steady_tokens_per_s(gateway: Channel, target: PooledWorker, script: Script, *, after: int) -> float:
+    """Tokens of one stream a second, once `after` tokens are here: the start of TCP and of the window is over."""
+    tokens, counted_from, started = 0, 0, 0.0
+    async for data in await lane.ask(gateway, target, script):
+        tokens += b"".join(data).count(_TOKEN)
+        if not started and tokens >= after:
+            counted_from, started = tokens, time.perf_counter()
+    return (tokens - counted_from) / (time.perf_counter() - started)

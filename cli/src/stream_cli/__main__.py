@@ -164,6 +164,7 @@ def keys_create(
     tiers: Annotated[str, typer.Option(help="Tiers it may use, e.g. local,hpc. [all]")] = "",
     privacy: Annotated[str | None, typer.Option(help="Class of all its requests. [the policy's default]")] = None,
     clusters: Annotated[str, typer.Option(help="Clusters it may use on tiers of kind hpc. [all]")] = "",
+    full_context: Annotated[bool, typer.Option(help="Never condense its conversations.")] = False,
     home: HomeOption = HOME,
 ) -> None:
     """Make a key; it is shown once."""
@@ -172,7 +173,15 @@ def keys_create(
         from stream_cli.keys import create  # noqa: PLC0415
 
         path = open_home(home).keys
-        key = create(path, name, now=time.time(), tiers=_names(tiers), privacy=privacy, clusters=_names(clusters))
+        key = create(
+            path,
+            name,
+            now=time.time(),
+            tiers=_names(tiers),
+            privacy=privacy,
+            clusters=_names(clusters),
+            context="full" if full_context else None,
+        )
         typer.echo(key)
         typer.echo("This is the only time it is shown.", err=True)
 
@@ -193,6 +202,7 @@ def keys_list(home: HomeOption = HOME) -> None:
             made = time.strftime("%Y-%m-%d", time.gmtime(record.created))
             allowed = ",".join(record.tiers) if record.tiers is not None else "all tiers"
             allowed += f" (clusters {','.join(record.clusters)})" if record.clusters is not None else ""
+            allowed += " (never condensed)" if record.context else ""
             state = "revoked" if record.revoked else "valid"
             words = (record.id, f"{record.prefix}...", made, state, allowed, record.privacy or "default", record.name)
             typer.echo("  ".join(words))

@@ -3,7 +3,7 @@
 import fcntl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -43,6 +43,7 @@ def create(
     tiers: list[str] | None = None,
     privacy: str | None = None,
     clusters: list[str] | None = None,
+    context: Literal["full"] | None = None,
 ) -> str:
     """Make a key and keep its hash.
 
@@ -53,13 +54,14 @@ def create(
         tiers: which tiers it may use; None is all.
         privacy: class of all its requests; None is the policy's default.
         clusters: which clusters it may use; None is all.
+        context: "full" if its conversations may never be condensed.
 
     Returns:
         The key, to be shown once.
     """
     if not name.strip():
         raise ConfigError("a key needs a name that says whose it is", param="name")
-    key, record = new_key(name, now=now, tiers=tiers, privacy=privacy, clusters=clusters)
+    key, record = new_key(name, now=now, tiers=tiers, privacy=privacy, clusters=clusters, context=context)
     _change(path, lambda records: [*records, record])
     return key
 

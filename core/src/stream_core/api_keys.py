@@ -6,12 +6,14 @@ hash would. The file holds JSON, `KeyFile`; `stream keys` writes it, the gateway
 
 import hashlib
 import secrets
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from stream_core.errors import ConfigError
 
+FULL: Final = "full"
+"""As a key's `context`: its conversations are sent whole or not at all."""
 _PREFIX: Final = "sk-stream-"
 _SHOWN: Final = len(_PREFIX) + 6
 
@@ -28,6 +30,7 @@ class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     privacy: str | None = None  # class of all its requests unless a header raises it; None: the policy's default
     revoked: bool = False
     clusters: list[str] | None = None  # which clusters of tiers of kind hpc it may use; None: all
+    context: Literal["full"] | None = None  # "full": its conversations are never condensed; None: where they must be
 
 
 class KeyFile(msgspec.Struct, frozen=True):
@@ -43,6 +46,7 @@ def new_key(
     tiers: list[str] | None = None,
     privacy: str | None = None,
     clusters: list[str] | None = None,
+    context: Literal["full"] | None = None,
 ) -> tuple[str, KeyRecord]:
     """Draw a key: (the key itself, to be shown once; what is kept of it)."""
     key = _PREFIX + secrets.token_urlsafe(32)
@@ -55,6 +59,7 @@ def new_key(
         tiers=tiers,
         privacy=privacy,
         clusters=clusters,
+        context=context,
     )
     return key, record
 

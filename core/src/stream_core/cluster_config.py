@@ -33,7 +33,7 @@ class ModelConfig(Section):
     modalities: list[Literal["text", "image", "audio"]] = ["text"]
     capabilities: list[str] = ["tools", "json_schema", "logprobs"]
     tokenizer: Path | None = None
-    """Folder with tokenizer.json and tokenizer_config.json (chat template): makes token counts exact."""
+    """Folder with tokenizer.json and tokenizer_config.json (chat template), or a GGUF file: makes counts exact."""
     demo: bool = False
     """Its answers are not to be believed; every surface says so."""
 

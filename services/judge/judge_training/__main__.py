@@ -3,7 +3,8 @@
     PYTHONPATH=services/judge python -m judge_training DATA [--output PATH]
 
 `DATA` is the folder with `queries_dev.jsonl` and `queries_train_extra.jsonl` (its README tells fields and licences).
-Same data, same bytes. The curves and levels are fitted to guesses on dev rows by models that had not seen them.
+Same data, same bytes. The curves and levels are fitted to guesses on dev rows by models that had not seen them; the
+figures are of curves and levels that had not seen the row's fold either.
 """
 
 import argparse
@@ -14,8 +15,18 @@ import numpy as np
 
 from judge_training.figures import FIGURES, Guess, Truth
 from judge_training.fit import train
-from judge_training.rows import read_rows
-from judge_training.scoring import fit_curves, fit_levels, guess_of, truth_of, unseen
+from judge_training.rows import folds_of, read_rows
+from judge_training.scoring import (
+    FOLDS,
+    fit_curves,
+    fit_levels,
+    fitted_without,
+    guess_of,
+    guess_without,
+    models_without,
+    truth_of,
+    unseen,
+)
 from stream_judge.weights import Weights, render
 
 ASSUMED = {
@@ -41,18 +52,25 @@ def main() -> None:
     rows = read_rows(arguments.data / "queries_dev.jsonl")
     dev = len(rows)
     rows += read_rows(arguments.data / "queries_train_extra.jsonl", extra=True)
-    numbers = unseen(rows)
+    folds = folds_of(rows, FOLDS)
+    numbers = unseen(rows, folds, models_without(rows, folds))
     truth = truth_of(rows[:dev])
     curves = fit_curves(numbers.plain[:dev], truth)
     levels = fit_levels(numbers.plain[:dev], curves, truth)
     forms = {"plain": numbers.plain[:dev], "stripped": numbers.stripped[:dev]}
-    guesses = {form: guess_of(found, curves, levels) for form, found in forms.items()}
+    fitted = fitted_without(forms["plain"], truth, folds[:dev])
+    guesses = {form: guess_without(found, fitted, folds[:dev]) for form, found in forms.items()}
     figures = {
         form: {name: round(figure(guess, truth), 4) for name, figure in FIGURES.items()}
         for form, guess in guesses.items()
     }
     weights = Weights("", train(rows), ASSUMED, curves, levels)
-    about = {"about": ABOUT, "rows": len(rows), "figures": figures, "sample": _sample(guesses["plain"], truth)}
+    about = {
+        "about": ABOUT,
+        "rows": len(rows),
+        "figures": figures,
+        "sample": _sample(guess_of(forms["plain"], curves, levels), truth),
+    }
     arguments.output.write_text(render(weights, about), encoding="utf-8")
     for form, found in figures.items():
         for name, value in found.items():

@@ -1,6 +1,6 @@
 """The service's own scorer over rows, with a model, and the cross-validation that gives every row an unseen guess."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from judge_training.figures import Floats, Guess, Truth, accuracy, macro_f1
 from judge_training.fit import train
-from judge_training.rows import Row, folds_of
+from judge_training.rows import Row
 from stream_judge.calibration import fit_curve
 from stream_judge.curves import probability
 from stream_judge.learned import HEADS, Learned, evaluate
@@ -36,16 +36,50 @@ def raw(model: Learned, rows: Sequence[Row]) -> Unseen:
     )
 
 
-def unseen(rows: Sequence[Row], folds: Sequence[int] | None = None) -> Unseen:
-    """Cross-validate: each row's numbers come from a model trained on the other folds."""
-    place = np.array(folds_of(rows, FOLDS) if folds is None else folds)
+def models_without(rows: Sequence[Row], folds: Sequence[int]) -> dict[int, Learned]:
+    """Train one model for each fold, on all the others."""
+    return {
+        fold: train([row for row, at in zip(rows, folds, strict=True) if at != fold]) for fold in sorted(set(folds))
+    }
+
+
+def unseen(rows: Sequence[Row], folds: Sequence[int], models: Mapping[int, Learned]) -> Unseen:
+    """Cross-validate: each row's numbers come from the model that has not seen its fold."""
     result = Unseen(np.zeros((len(rows), len(HEADS))), np.zeros((len(rows), len(HEADS))))
-    for fold in sorted(set(place.tolist())):
-        model = train([row for row, at in zip(rows, place, strict=True) if at != fold])
-        test = np.flatnonzero(place == fold)
+    for fold, model in models.items():
+        test = np.flatnonzero(np.array(folds) == fold)
         plain, stripped = raw(model, [rows[index] for index in test])
         result.plain[test], result.stripped[test] = plain, stripped
     return result
+
+
+def fitted_without(numbers: Floats, truth: Truth, folds: Sequence[int]) -> dict[int, tuple[tuple[Curve, ...], Levels]]:
+    """Fit curves and levels for each fold, to the rows of all the others: nothing that a fold is measured with saw it.
+
+    Args:
+        numbers: of the rows that have a truth, by models that had not seen them.
+        truth: theirs.
+        folds: theirs.
+    """
+    found = {}
+    for fold in sorted(set(folds)):
+        known = np.flatnonzero(np.array(folds) != fold)
+        curves = fit_curves(numbers[known], truth.at(known))
+        found[fold] = curves, fit_levels(numbers[known], curves, truth.at(known))
+    return found
+
+
+def guess_without(
+    numbers: Floats, fitted: Mapping[int, tuple[tuple[Curve, ...], Levels]], folds: Sequence[int]
+) -> Guess:
+    """What the service would say of each row, had it not seen the row's fold."""
+    parts, order = [], []
+    for fold, (curves, levels) in fitted.items():
+        test = np.flatnonzero(np.array(folds) == fold)
+        parts.append(guess_of(numbers[test], curves, levels))
+        order += test.tolist()
+    names = Guess.__dataclass_fields__
+    return Guess(*(np.concatenate([getattr(part, name) for part in parts]) for name in names)).at(np.argsort(order))
 
 
 def truth_of(rows: Sequence[Row]) -> Truth:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from stream_core.api_keys import KeyRecord, digest, load_keys
+from stream_core.api_keys import FULL, KeyRecord, digest, load_keys
 from stream_core.errors import ConfigError, Unauthenticated
 from stream_gateway.watch import FileWatch, follow
 
@@ -29,6 +29,8 @@ class Principal:
     """Class of all its requests; None: the policy's default."""
     clusters: frozenset[str] | None = None
     """Which clusters it may use; None: every one of its tiers."""
+    whole: bool = False
+    """Whether its conversations may never be condensed."""
 
 
 class Keyring:
@@ -88,7 +90,7 @@ class Keyring:
 
 
 def _principal(key: KeyRecord) -> Principal:
-    return Principal(key.id, _names(key.tiers), key.privacy, _names(key.clusters))
+    return Principal(key.id, _names(key.tiers), key.privacy, _names(key.clusters), key.context == FULL)
 
 
 def _names(listed: list[str] | None) -> frozenset[str] | None:

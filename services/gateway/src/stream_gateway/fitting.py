@@ -12,7 +12,9 @@ import grpc
 import grpc.aio
 import orjson
 
+from stream_core.api_keys import FULL
 from stream_core.deployment import TierConfig
+from stream_core.errors import InvalidRequest
 from stream_core.grpc_client import open_channel
 from stream_core.openai.models import CHAT, ChatRequest
 from stream_core.rpc import summarizer_pb2, summarizer_pb2_grpc
@@ -24,6 +26,8 @@ TEMPLATE_TOKENS: Final = 256
 """What a chat template may add: a default system prompt, tool instructions, role marks."""
 MEDIA_TOKENS: Final = 2_048
 """What one image or audio clip counts for when its model's own count is not known."""
+MAX_SPANS: Final = 12
+"""Ranges of condensed messages that the header names; of more the last one, and dots."""
 _ENDLESS: Final = 2**31
 BYTES_PER_TOKEN: Final = 4
 """Of ordinary text: the estimate while the summarizer is away."""
@@ -45,7 +49,9 @@ class Fitted:
 
     body: Mapping[str, Any]
     note: str = ""
-    """What was done, for the response header; empty when nothing was."""
+    """What was done, in a few words; empty when nothing was."""
+    context: str = ""
+    """What was condensed, with numbers, for the header x-stream-context; empty when nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +62,15 @@ class Unfit:
     window: int
     exact: bool
     summarizer_away: bool = False
+    forbidden: bool = False
+    """Whether it might fit condensed, and the caller or the key forbids that."""
 
     def words(self, model: str) -> str:
         """Say both numbers."""
         about = "" if self.exact else "about "
         away = ", and nobody can condense it: the summarizer is away" if self.summarizer_away else ""
+        if self.forbidden:
+            away = ", and it may not be condensed (x-stream-context: full, or a setting of the key)"
         return (
             f"the conversation has {about}{self.tokens:,} tokens, and the context window of '{model}' has "
             f"{self.window:,} tokens for prompt and answer together{away}"
@@ -116,6 +126,7 @@ class Fitting:
         *,
         request_id: str,
         cache_scope: str,
+        whole: bool = False,
     ) -> Fitted | Unfit:
         """Make a request fit a candidate; never raises for a summarizer that is away or slow.
 
@@ -126,6 +137,7 @@ class Fitting:
             model: the candidate.
             request_id: hex.
             cache_scope: within which summaries may be shared.
+            whole: nothing may be condensed.
         """
         if chat.path != CHAT:
             return Fitted(chat.body)  # nothing that could be condensed: the engine knows whether it fits
@@ -145,18 +157,20 @@ class Fitting:
                 tier=tier.name, model=model.id, context_window=window, reserved_output=min(reserved, window)
             ),
             cache_scope=cache_scope,
+            forbid_condensing=whole,
         )
         reply = await self._ask(request)
         if reply is None:
             if size.about + reserved <= window:
                 return Fitted(chat.body, "summarizer away, sent whole")
-            return Unfit(size.about, window, exact=False, summarizer_away=True)
+            return Unfit(size.about, window, exact=False, summarizer_away=True, forbidden=whole)
         if not reply.fits:
-            return Unfit(reply.tokens_before, window, exact=reply.exact)
+            return Unfit(reply.tokens_before, window, exact=reply.exact, forbidden=whole)
         if reply.method == summarizer_pb2.METHOD_UNCHANGED:
             return Fitted(chat.body)
         body = {**chat.body, "messages": orjson.loads(reply.messages_json)}
-        return Fitted(body, f"condensed {reply.tokens_before} to {reply.tokens_after} tokens")
+        note = f"condensed {reply.tokens_before} to {reply.tokens_after} tokens"
+        return Fitted(body, note, _context(note, reply))
 
     async def count(self, chat: ChatRequest, tier: TierConfig, model: OfferedModel, *, request_id: str) -> int:
         """Count a request's tokens: exactly where the summarizer has the model's tokenizer, else by estimate.
@@ -186,3 +200,23 @@ class Fitting:
         except grpc.aio.AioRpcError:
             return None
         return reply
+
+
+def wants_whole(header: str | None) -> bool:
+    """Read x-stream-context: "full" forbids condensing, "auto" is the default.
+
+    Raises:
+        InvalidRequest: anything else.
+    """
+    if header not in {None, "auto", FULL}:
+        raise InvalidRequest(f"x-stream-context: {(header or '')[:40]!r} is neither 'auto' nor 'full'")
+    return header == FULL
+
+
+def _context(note: str, reply: summarizer_pb2.FitReply) -> str:
+    """Write "condensed 900 to 400 tokens; messages 1-16, 18; by extraction; estimated"; indices from 0."""
+    spans = [f"{s.first}" if s.first == s.last else f"{s.first}-{s.last}" for s in reply.condensed]
+    if len(spans) > MAX_SPANS:
+        spans[MAX_SPANS - 1 : -1] = ["..."]
+    by = "by a model" if reply.method == summarizer_pb2.METHOD_MODEL else "by extraction"
+    return "; ".join([note, f"messages {', '.join(spans)}", by, *([] if reply.exact else ["estimated"])])

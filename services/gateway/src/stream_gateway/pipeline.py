@@ -58,6 +58,8 @@ class Trail:
     """Whose worker answers, on a tier with clusters."""
     certain: bool = False
     """Whether no other tier or model can answer any more."""
+    context: str = ""
+    """How the conversation was condensed; empty when it was sent whole."""
     choice: str = ""
     """Why this tier and model."""
     notes: list[str] = field(default_factory=list)
@@ -82,6 +84,8 @@ class Asked:
     trace: Mapping[str, str]
     tell: Tell | None
     """Gets words for the client while the request waits for a worker; None: it does not wait, it comes again."""
+    whole: bool = False
+    """Whether the header x-stream-context forbids condensing; the key may, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,7 @@ class Pipeline:
                 candidate.model,
                 request_id=to_hex(asked.request_id),
                 cache_scope=asked.principal.id,
+                whole=asked.whole or asked.principal.whole,
             )
             if isinstance(fitted, Unfit):
                 words = fitted.words(f"{candidate.tier}/{candidate.model.id}")
@@ -148,7 +153,7 @@ class Pipeline:
                 failures.append(error)
                 trail.notes.append(f"{candidate.tier} failed ({error.code})")
                 continue
-            trail.choice, trail.cluster = candidate.reason, begun.answer.cluster
+            trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
             on = f"on {trail.cluster}" if trail.cluster else ""
             trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
             if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:

@@ -44,6 +44,8 @@ def route_headers(request_id: str, trail: Trail) -> Headers:
         headers += [(b"x-stream-tier", header_safe(trail.tier)), (b"x-stream-model", header_safe(trail.model))]
     if trail.cluster:
         headers.append((b"x-stream-cluster", header_safe(trail.cluster)))
+    if trail.context:
+        headers.append((b"x-stream-context", header_safe(trail.context)))
     if trail.reason:
         headers.append((b"x-stream-reason", header_safe(trail.reason)))
     return headers

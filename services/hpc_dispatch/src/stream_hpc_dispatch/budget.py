@@ -9,8 +9,9 @@
 What a job spends in the queue is not charged: `ran_from` moves on with each look at it.
 """
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from stream_hpc_dispatch.states import ClusterState, Limits, Pilot, PoolState, Spent, State
 

@@ -7,9 +7,11 @@ A pool remembers the last 16 of both; plans are made with their 90th percentile,
 adopted pilot is no measure, nor is a start longer than its limit.
 """
 
+import functools
 import math
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from stream_hpc_dispatch.states import Limits, Phase, Pilot, PoolState
 
@@ -73,12 +75,15 @@ def renewal_margin_s(pool: PoolState, limits: Limits, lease_s: float) -> float:
 
 def leaving(pilot: Pilot, pool: PoolState, limits: Limits, now: float) -> bool:
     """Whether a pilot's lease is so short that its successor is due."""
-    return now >= pilot.expires - renewal_margin_s(pool, limits, pilot.expires - pilot.submitted)
+    lease_s = pilot.expires - pilot.submitted
+    if now < pilot.expires - lease_s / 2:
+        return False  # no margin is longer than that
+    return now >= pilot.expires - renewal_margin_s(pool, limits, lease_s)
 
 
 def counts(pilot: Pilot, pool: PoolState, limits: Limits, now: float) -> bool:
     """Whether a pilot is one of those that the pool wants; the others are on their way out."""
-    alive = pilot.phase in {Phase.STARTING, Phase.READY} and not pilot.stopping
+    alive = not pilot.stopping and (pilot.phase is Phase.READY or pilot.phase is Phase.STARTING)
     return alive and not leaving(pilot, pool, limits, now)
 
 
@@ -101,8 +106,9 @@ def is_ready(pool: PoolState, pilot: Pilot, now: float) -> PoolState:
     return pool.with_pilot(replace(pilot, ready_at=now, startup_s=startup_s))
 
 
+@functools.lru_cache(maxsize=1024)
 def _share(measured: tuple[float, ...], share: float) -> float:
-    """Nearest-rank percentile."""
+    """Nearest-rank percentile; asked for with every event, and new with a job's start only."""
     if not measured:
         return 0.0
     return sorted(measured)[math.ceil(share * len(measured)) - 1]

@@ -1,5 +1,6 @@
 """The file that keeps the plan's journal: read once, written whenever it would say something else."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from stream_core.errors import ConfigError
@@ -15,11 +16,17 @@ class Diary:
     Args:
         file: where; its folder is there.
         note: counts a fault.
+        shared: what the last leader left, where replicas share the journal: it goes before the file.
+        share: gives the others what is written.
     """
 
-    def __init__(self, file: Path, note: Note) -> None:
+    def __init__(
+        self, file: Path, note: Note, *, shared: bytes | None = None, share: Callable[[bytes], None] | None = None
+    ) -> None:
         self._file = file
         self._note = note
+        self._shared = shared
+        self._share = share
         self._written = b""
         self.found = False
         """Whether an earlier run left one."""
@@ -31,7 +38,7 @@ class Diary:
             ConfigError: it can't be read, so it is not known what was spent of the budget.
         """
         try:
-            written = self._file.read_bytes()
+            written = self._file.read_bytes() if self._shared is None else self._shared
         except FileNotFoundError:
             return state
         except OSError as error:
@@ -49,6 +56,8 @@ class Diary:
         written = journal.write(state)
         if written == self._written:
             return
+        if self._share is not None:
+            self._share(written)
         try:
             write_private(self._file, written)
         except OSError as error:

@@ -1,6 +1,7 @@
 """The driver: turns what happens into the plan's events and carries out its actions. Thin: it decides nothing."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
@@ -14,16 +15,19 @@ from stream_core.ids import new_id, to_hex
 from stream_core.rpc import hpc_dispatch_pb2
 from stream_core.telemetry import Once
 from stream_core.wire import subjects
+from stream_core.wire.job import PilotJob
 from stream_hpc_dispatch import plan
 from stream_hpc_dispatch.choice import choose
 from stream_hpc_dispatch.clusters.base import Cluster, Ended, JobHandle, Place, SubmitFailed
 from stream_hpc_dispatch.diary import Diary
 from stream_hpc_dispatch.feed import PoolFeed
 from stream_hpc_dispatch.jobs import Pool, build_job
+from stream_hpc_dispatch.leadership import DeposedError, Leadership
 from stream_hpc_dispatch.leases import AnnouncementHeard, Lease, Leases, StatusHeard
 from stream_hpc_dispatch.plan import PoolKey
 from stream_hpc_dispatch.pool import model_state, snapshot
 from stream_hpc_dispatch.records import Record
+from stream_hpc_dispatch.running import Running, facts, first_of, record_of
 from stream_hpc_dispatch.vault import Found, Vault
 
 _log = logging.getLogger(__name__)
@@ -47,23 +51,6 @@ class Promises:
     ca_file: str = ""
 
 
-@dataclass(slots=True)
-class _Running:
-    key: PoolKey
-    expires: float
-    cluster: Cluster
-    handle: JobHandle | None = None
-    stop_asked: bool = False
-    stop_asked_at: float = 0.0
-    heard_at: float = 0.0
-    """When its worker last spoke; 0: never."""
-    silent: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when its worker counts as ended by its silence."""
-    kept: tuple[object, ...] = ()
-    """What was last written down of it."""
-    kept_at: float = 0.0
-
-
 class Dispatch:
     """Owns the leases.
 
@@ -80,6 +67,8 @@ class Dispatch:
         publish_interval_s: between two snapshots of the pool.
         refresh_s: how often an unchanged lease is written down again.
         look_s: how often a cluster is asked where a job stands whose worker has not spoken.
+        leadership: of this replica, where there are others; it was won. While it is in doubt nothing is done, and what
+            happened is told to the plan afterwards.
     """
 
     def __init__(
@@ -97,7 +86,9 @@ class Dispatch:
         publish_interval_s: float,
         refresh_s: float,
         look_s: float,
+        leadership: Leadership | None = None,
     ) -> None:
+        self._leadership = leadership
         self._pools = pools
         self._clusters = clusters
         self._promises = promises
@@ -117,7 +108,7 @@ class Dispatch:
         )
         self._faults = Once(_log)
         self._leases = Leases(self._faults.note)
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, Running] = {}
         self._jobs: asyncio.TaskGroup | None = None
         self._started = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -128,7 +119,7 @@ class Dispatch:
         """The pool for the gateways. Its revisions start at the time, so they grow across restarts, too."""
 
     async def run(self, stop: asyncio.Event, *, found: Found, tick_s: float, listening: Callable[[], bool]) -> None:
-        """Plan and act until told to stop; returns when every job has ended. Called once.
+        """Plan and act until told to stop, and until every job has ended, or is left to another replica. Called once.
 
         Args:
             stop: set to stop.
@@ -147,8 +138,11 @@ class Dispatch:
                 await stop.wait()
                 for routine in routines:
                     routine.cancel()
-                self._apply(plan.StopRequested(self._clock()))
-                leaving = asyncio.get_running_loop().call_later(_LEAVE_S, self._leaving.set)
+                leave_s = 0.0
+                if self._leadership is None:
+                    self._play(plan.StopRequested(self._clock()))
+                    leave_s = _LEAVE_S
+                leaving = asyncio.get_running_loop().call_later(leave_s, self._leaving.set)
             leaving.cancel()
         finally:
             for cluster in self._clusters.values():
@@ -185,15 +179,15 @@ class Dispatch:
         try:
             key = key if cluster else choose(self._state, model, now, waiting=waiting, gateway=gateway)
             self._apply(plan.Requested(now, key, waiting, gateway, anywhere=not cluster))
+            return model_state(self._state, self._state.pool(key))
         except LookupError:
             where = f" on cluster {cluster!r}" if cluster else ""
             raise ModelNotFound(f"no pool offers model {model!r}{where}", param="model") from None
-        return model_state(self._state, self._state.pool(key))
 
     def hear(self, subject: str, message: bytes) -> None:
         """Take one message of `subjects.ALL_LEASES_OUT`."""
-        if not self._started.is_set():
-            return  # the leases of an earlier run are not known yet; their workers say it all again
+        if not self._started.is_set() or not self._acts:
+            return  # the leases of an earlier run, or of another leader, are not known; their workers say it all again
         for heard in self._leases.hear(subject, message):
             now = self._clock()
             if heard.pilot in self._ghosts:
@@ -245,7 +239,7 @@ class Dispatch:
             self._apply(plan.ClusterSeen(self._clock(), name, health.online, health.reason))
             await asyncio.sleep(_HEALTH_S)
 
-    async def _look(self, pilot: int, lease: Lease, running: _Running) -> None:
+    async def _look(self, pilot: int, lease: Lease, running: Running) -> None:
         """Follow a job through its cluster's queue, until its worker speaks or it has ended."""
         while pilot in self._running and running.handle is not None and not lease.announced:
             view = await running.cluster.look(running.handle)
@@ -255,7 +249,16 @@ class Dispatch:
                 self._apply(event)
             await asyncio.sleep(self._look_s)
 
+    @property
+    def _acts(self) -> bool:
+        return self._leadership is None or self._leadership.acts
+
     def _apply(self, event: plan.Event) -> None:
+        """Tell the plan something, unless leadership is in doubt: all that comes here is said again and again."""
+        if self._acts:
+            self._play(event)
+
+    def _play(self, event: plan.Event) -> None:
         before = self._state
         self._state, actions = plan.step(before, event)
         # Before anything is started: what it may cost is to be known to the next run.
@@ -283,30 +286,10 @@ class Dispatch:
         for pool in self._state.pools:
             for pilot in pool.pilots:
                 running, lease = self._running[pilot.number], self._leases.of(pilot.number)
-                facts = (pilot.phase, pilot.stopping, running.handle, lease.announcement)
-                if facts != running.kept or now - running.kept_at >= self._refresh_s:
-                    running.kept, running.kept_at = facts, now
-                    self._vault.keep(self._record(pilot, running, lease))
-
-    def _record(self, pilot: plan.Pilot, running: _Running, lease: Lease) -> Record:
-        pool = self._pools[running.key]
-        return Record(
-            lease=lease.id,
-            bootstrap_secret=lease.bootstrap_secret,
-            cluster=running.key.cluster,
-            backend=running.cluster.backend,
-            model=running.key.model,
-            fingerprint=pool.fingerprint,
-            expires=running.expires,
-            handle=running.handle or "",
-            phase=pilot.phase.value,
-            stopping=pilot.stopping,
-            announcement=lease.announcement,
-            given_up=lease.given_up,
-            last_sequence=lease.last_sequence,
-            seen=pilot.seen,
-            ran_from=pilot.ran_from,
-        )
+                news = (pilot.phase, pilot.stopping, running.handle, lease.announcement)
+                if news != running.kept or now - running.kept_at >= self._refresh_s:
+                    running.kept, running.kept_at = news, now
+                    self._vault.keep(record_of(pilot, running, lease, self._pools[running.key]))
 
     async def _adopt(self, found: Found) -> None:
         """Go on with the leases of an earlier run whose jobs still run; end those that nobody wants."""
@@ -323,20 +306,20 @@ class Dispatch:
             lease = Lease(record.lease, number, record.bootstrap_secret)
             lease.restore(record.announcement, record.last_sequence, record.given_up)
             self._leases.grant(lease)
-            running = _Running(key, record.expires, self._clusters[record.cluster], handle)
+            running = Running(key, record.expires, self._clusters[record.cluster], handle)
             self._running[number] = running
             wanted = record.fingerprint == self._pools[key].fingerprint and not record.stopping
             phase, announced = plan.Phase(record.phase), record.announcement is not None
             # What the diary knows of it is counted as spent already.
             ran_from = None if self._diary.found else record.ran_from
             adoptees.append(plan.Adoptee(number, key, record.expires, phase, announced, wanted, ran_from))
-            _log.info("took a worker over", extra={**_facts(key, lease), "wanted": wanted})
+            _log.info("took a worker over", extra={**facts(key, lease), "wanted": wanted})
             self._spawn(self._follow(number, lease, running))
         for record in found.older:
             handle = await self._recover(record)
             if handle is not None:
                 self._spawn(self._end(record, handle, "its record is an older copy"))
-        self._apply(plan.Adopted(self._clock(), tuple(adoptees)))
+        self._play(plan.Adopted(self._clock(), tuple(adoptees)))
 
     async def _recover(self, record: Record) -> JobHandle | None:
         """Find a record's job; the record of one that is gone is removed."""
@@ -358,21 +341,22 @@ class Dispatch:
         _log.warning("stopping a worker of an earlier run: %s", reason, extra={"lease": to_hex(record.lease)})
         cluster = self._clusters[record.cluster]
         await cluster.stop(handle)
-        if await _first(cluster.observe(handle), self._leaving) is not None:
+        if await first_of(cluster.observe(handle), self._leaving) is not None:
             self._vault.forget(record.lease)
 
     def _start(self, action: plan.StartJob) -> None:
         lease = Lease(new_id(), action.pilot, secrets.token_bytes(SECRET_BYTES))
         self._leases.grant(lease)
-        running = _Running(action.key, action.expires, self._clusters[action.key.cluster])
+        running = Running(action.key, action.expires, self._clusters[action.key.cluster])
         self._running[action.pilot] = running
-        _log.info("starting a worker", extra=_facts(action.key, lease))
+        _log.info("starting a worker", extra=facts(action.key, lease))
         self._spawn(self._run(action, lease, running))
 
-    async def _run(self, action: plan.StartJob, lease: Lease, running: _Running) -> None:
+    async def _run(self, action: plan.StartJob, lease: Lease, running: Running) -> None:
         """Follow one job from its submission to its end."""
         # First the record: whatever happens after it, the next run knows of this job.
-        await self._vault.settled(lease.id, within_s=_WRITTEN_S)
+        if not await self._recorded(lease):
+            return
         now = self._clock()
         job = build_job(
             self._pools[action.key],
@@ -386,44 +370,74 @@ class Dispatch:
             ca_file=self._promises.ca_file,
         )
         try:
-            running.handle = await running.cluster.submit(job)
+            running.handle = await self._submit(job, running.cluster)
         except SubmitFailed as error:
-            self._ended(action.pilot, lease, running, Ended(None, error.message), started=False)
+            await self._ended(action.pilot, lease, running, Ended(None, error.message), started=False)
             return
         self._write_down()
         if running.stop_asked:
             self._spawn(running.cluster.stop(running.handle))
         await self._follow(action.pilot, lease, running)
 
-    async def _follow(self, pilot: int, lease: Lease, running: _Running) -> None:
+    async def _in_charge(self) -> None:
+        """Wait until this replica may act; raises `DeposedError` when that can't be any more."""
+        if self._leadership is not None:
+            await self._leadership.acting()
+
+    async def _recorded(self, lease: Lease) -> bool:
+        """Wait until the next run would know of a job; where another replica could lead, for as long as it takes."""
+        written = await self._vault.settled(lease.id, within_s=_WRITTEN_S)
+        while self._leadership is not None and not written:
+            if self._leaving.is_set():
+                return False
+            written = await self._vault.settled(lease.id, within_s=_WRITTEN_S)
+        await self._in_charge()
+        return True
+
+    async def _submit(self, job: PilotJob, cluster: Cluster) -> JobHandle:
+        """Submit a job; one that came to be while leadership was lost is stopped: the new leader has looked before."""
+        submitting = asyncio.ensure_future(cluster.submit(job))
+        try:
+            handle = await asyncio.shield(submitting)
+            await self._in_charge()
+        except (asyncio.CancelledError, DeposedError):
+            if self._leadership is not None:
+                with contextlib.suppress(SubmitFailed):
+                    await cluster.stop(await submitting)
+            raise
+        return handle
+
+    async def _follow(self, pilot: int, lease: Lease, running: Running) -> None:
         """Wait for a job's end."""
         if running.handle is None:
             raise RuntimeError("a job without handle")
         looking = asyncio.create_task(self._look(pilot, lease, running))
         try:
-            ended = await _first(running.cluster.observe(running.handle), self._leaving, running.silent)
+            ended = await first_of(running.cluster.observe(running.handle), self._leaving, running.silent)
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
         if ended is not None:
-            self._ended(pilot, lease, running, ended)
+            await self._ended(pilot, lease, running, ended)
         elif running.silent.is_set():
-            self._presume_ended(pilot, lease, running)
+            await self._presume_ended(pilot, lease, running)
         else:
-            _log.warning("left to the next run: its cluster told no end of it", extra=_facts(running.key, lease))
+            _log.warning("left to the next run: its cluster told no end of it", extra=facts(running.key, lease))
 
-    def _presume_ended(self, pilot: int, lease: Lease, running: _Running) -> None:
+    async def _presume_ended(self, pilot: int, lease: Lease, running: Running) -> None:
         """Free a silent worker's place; lease and record stay, so that this run or the next one can still stop it."""
         words = "its worker is silent, and its cluster told no end of it"
-        _log.warning("a worker's job counts as ended: %s", words, extra=_facts(running.key, lease))
-        self._apply(plan.JobEnded(self._clock(), pilot, None, "", started=True, reason=words))
+        _log.warning("a worker's job counts as ended: %s", words, extra=facts(running.key, lease))
+        await self._in_charge()
+        self._play(plan.JobEnded(self._clock(), pilot, None, "", started=True, reason=words))
         del self._running[pilot]
         self._ghosts[pilot] = running.expires
 
-    def _ended(self, pilot: int, lease: Lease, running: _Running, ended: Ended, *, started: bool = True) -> None:
-        _log.info("a worker's job ended", extra={**_facts(running.key, lease), "exit_code": ended.exit_code})
+    async def _ended(self, pilot: int, lease: Lease, running: Running, ended: Ended, *, started: bool = True) -> None:
+        _log.info("a worker's job ended", extra={**facts(running.key, lease), "exit_code": ended.exit_code})
+        await self._in_charge()
         now = self._clock()
-        self._apply(plan.JobEnded(now, pilot, ended.exit_code, ended.tail, started=started, reason=ended.reason))
+        self._play(plan.JobEnded(now, pilot, ended.exit_code, ended.tail, started=started, reason=ended.reason))
         del self._running[pilot]
         self._leases.revoke(pilot)
         self._vault.forget(lease.id)
@@ -447,7 +461,7 @@ class Dispatch:
             "a worker failed: %s",
             failure.reason,
             extra={
-                **_facts(failure.key, self._leases.of(failure.pilot)),
+                **facts(failure.key, self._leases.of(failure.pilot)),
                 "failures_in_a_row": failure.failures,
                 "retry_in_s": round(failure.retry_in_s, 3),
             },
@@ -457,20 +471,3 @@ class Dispatch:
         if self._jobs is None:
             raise RuntimeError("an action before `run`")
         self._jobs.create_task(work)
-
-
-async def _first(observing: Coroutine[Any, Any, Ended], *others: asyncio.Event) -> Ended | None:
-    """Wait for a job's end; None when one of the events comes first."""
-    job = asyncio.ensure_future(observing)
-    waiting = [asyncio.ensure_future(event.wait()) for event in others]
-    try:
-        await asyncio.wait({job, *waiting}, return_when=asyncio.FIRST_COMPLETED)
-        return job.result() if job.done() else None
-    finally:
-        for task in (job, *waiting):
-            task.cancel()
-        await asyncio.gather(job, *waiting, return_exceptions=True)
-
-
-def _facts(key: PoolKey, lease: Lease) -> dict[str, object]:
-    return {"lease": to_hex(lease.id), "cluster": key.cluster, "model": key.model}

@@ -1,20 +1,18 @@
 """What the plan is told, and what it has done: events in, actions out."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from stream_hpc_dispatch.states import Phase, PoolKey
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(Struct, frozen=True):
     """Time went by. `listening`: the broker is connected, so that a worker's silence means something."""
 
     now: float
     listening: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Adoptee:
+class Adoptee(Struct, frozen=True):
     """A pilot that an earlier run of this program started; its job runs."""
 
     pilot: int
@@ -28,16 +26,14 @@ class Adoptee:
     """From when on the budget is to be charged for it; None: from now on, what was before is in `spent` already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(Struct, frozen=True):
     """All pilots of an earlier run, at once, so that nothing is started for what is there."""
 
     now: float
     pilots: tuple[Adoptee, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Announced:
+class Announced(Struct, frozen=True):
     """A pilot proved its key. `restarted`: another key than before, so another process under the same lease."""
 
     now: float
@@ -45,8 +41,7 @@ class Announced:
     restarted: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class StatusSeen:
+class StatusSeen(Struct, frozen=True):
     """A pilot's heartbeat."""
 
     now: float
@@ -63,8 +58,7 @@ class StatusSeen:
     served: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class JobSeen:
+class JobSeen(Struct, frozen=True):
     """Where a pilot's job stands on its cluster, while its worker has not spoken."""
 
     now: float
@@ -75,8 +69,7 @@ class JobSeen:
     words: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterSeen:
+class ClusterSeen(Struct, frozen=True):
     """Whether a cluster takes jobs."""
 
     now: float
@@ -85,8 +78,7 @@ class ClusterSeen:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class JobEnded:
+class JobEnded(Struct, frozen=True):
     """A pilot's job is over."""
 
     now: float
@@ -100,8 +92,7 @@ class JobEnded:
     """The cluster's own words for its end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Requested:
+class Requested(Struct, frozen=True):
     """A gateway wants a worker of a pool that has none, or too few."""
 
     now: float
@@ -113,8 +104,7 @@ class Requested:
     """Any cluster would do for them: the count holds for this pool alone, until another one is chosen."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopRequested:
+class StopRequested(Struct, frozen=True):
     """This program ends: no new job, every job stopped."""
 
     now: float
@@ -123,8 +113,7 @@ class StopRequested:
 Event = Tick | Adopted | Announced | StatusSeen | JobSeen | ClusterSeen | JobEnded | Requested | StopRequested
 
 
-@dataclass(frozen=True, slots=True)
-class StartJob:
+class StartJob(Struct, frozen=True):
     """Start a job for this pilot; its end is always told by `JobEnded`."""
 
     pilot: int
@@ -133,15 +122,13 @@ class StartJob:
     """End of its lease; its job's walltime goes no further."""
 
 
-@dataclass(frozen=True, slots=True)
-class StopJob:
+class StopJob(Struct, frozen=True):
     """Stop this pilot's job; sent once, and `JobEnded` follows."""
 
     pilot: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReportFailure:
+class ReportFailure(Struct, frozen=True):
     """Tell the operator: a pilot failed, why, the how-manieth in a row it is, and when the next try may start."""
 
     pilot: int

@@ -5,8 +5,9 @@ a row on. Those of one burst, before the next try was due, count as one. READY r
 is back.
 """
 
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from stream_hpc_dispatch.events import Action, ReportFailure
 from stream_hpc_dispatch.states import ClusterState, Limits, Outcome, Pilot, PoolState, State

@@ -8,9 +8,8 @@ jobs whose time it counts are no more, so no lease is left to carry it.
                one that still runs is adopted and charged from then on, one that is gone ended in between
 """
 
-from dataclasses import replace
-
 import msgspec
+from msgspec.structs import replace
 
 from stream_core.errors import ConfigError
 from stream_hpc_dispatch import budget

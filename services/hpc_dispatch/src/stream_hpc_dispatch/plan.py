@@ -33,7 +33,7 @@ A pool is one model on one cluster; a pilot is one job of it, from the moment it
       DRAINING | DRAINING, likewise                               |
       others   | STARTING, from now; likewise if it had announced |
 
-    After every event each pool is filled:
+    After every event the pools that it may concern are filled (a Tick concerns all):
       wanted   = `scaling`: min_ready, what load and those who wait need, or 1 when a request asked for a cold model
       counting = STARTING or READY, not stopping, lease longer than the renewal margin (`clocks`)
       relieved = as many READY pilots count as are needed: then those in their renewal margin get no new requests
@@ -47,7 +47,9 @@ A pool is one model on one cluster; a pilot is one job of it, from the moment it
 `now` is in unix seconds, everywhere.
 """
 
-from dataclasses import replace
+from collections.abc import Iterable
+
+from msgspec.structs import replace
 
 from stream_hpc_dispatch import budget, clocks, failures, reasons, scaling
 from stream_hpc_dispatch.events import (
@@ -122,7 +124,7 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
         LookupError: the event is about a pilot or pool that is not there; nothing changes.
         ValueError: an adopted pilot has the number of one that is there; nothing changes.
     """
-    actions: list[Action] = []
+    before, actions = state, list[Action]()
     match event:
         case Tick():
             state = _tick(state, event, actions)
@@ -141,9 +143,18 @@ def step(state: State, event: Event) -> tuple[State, list[Action]]:
         case JobEnded():
             state = _ended(state, event, actions)
     if not state.stopping:
-        for index in range(len(state.pools)):
+        for index in _touched(before, state, event):
             state = _fill(_shrink(state, index, event.now, actions), index, event.now, actions)
     return state, actions
+
+
+def _touched(before: State, after: State, event: Event) -> Iterable[int]:
+    """Choose the pools to fill: what workers and gateways say concerns their own, all else may concern every one."""
+    match event:
+        case JobSeen() | Announced() | StatusSeen() | Requested():
+            pools = zip(before.pools, after.pools, strict=True)
+            return [index for index, (old, new) in enumerate(pools) if new is not old]
+    return range(len(after.pools))
 
 
 def _heard(

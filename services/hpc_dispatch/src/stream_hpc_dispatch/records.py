@@ -61,8 +61,13 @@ def seal(record: Record, service_key: bytes, *, bucket: str, nonce: bytes) -> by
         bucket: its name.
         nonce: 12 bytes, random, never used again.
     """
-    place = _place(bucket, to_hex(record.lease))
-    return _VERSION + nonce + _cipher(service_key, place).encrypt(nonce, payloads.dump(record), _aad(place))
+    return seal_bytes(payloads.dump(record), service_key, bucket=bucket, key=to_hex(record.lease), nonce=nonce)
+
+
+def seal_bytes(plaintext: bytes, service_key: bytes, *, bucket: str, key: str, nonce: bytes) -> bytes:
+    """Seal anything for its place in a bucket; `nonce` as for `seal`."""
+    place = _place(bucket, key)
+    return _VERSION + nonce + _cipher(service_key, place).encrypt(nonce, plaintext, _aad(place))
 
 
 def unseal(sealed: bytes, service_key: bytes, *, bucket: str, key: str) -> Record:
@@ -78,6 +83,22 @@ def unseal(sealed: bytes, service_key: bytes, *, bucket: str, key: str) -> Recor
         FrameError: cut short, of another version, or no record of this lease.
         SealError: not sealed by this service, or for another place.
     """
+    plaintext = unseal_bytes(sealed, service_key, bucket=bucket, key=key)
+    record = payloads.load(plaintext, Record)
+    if len(record.lease) != ID_BYTES or to_hex(record.lease) != key:
+        raise FrameError(f"lease record {key} is about another lease")
+    if len(record.bootstrap_secret) != SECRET_BYTES:
+        raise FrameError(f"lease record {key}: secret of {len(record.bootstrap_secret)} bytes, exactly {SECRET_BYTES}")
+    return record
+
+
+def unseal_bytes(sealed: bytes, service_key: bytes, *, bucket: str, key: str) -> bytes:
+    """Open what `seal_bytes` sealed for this place.
+
+    Raises:
+        FrameError: cut short, or of another version.
+        SealError: not sealed by this service, or for another place.
+    """
     if len(sealed) < _LEAST:
         raise FrameError(f"lease record of {len(sealed)} bytes, at least {_LEAST}")
     if sealed[:1] != _VERSION:
@@ -85,15 +106,9 @@ def unseal(sealed: bytes, service_key: bytes, *, bucket: str, key: str) -> Recor
     place = _place(bucket, key)
     nonce, body = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
     try:
-        plaintext = _cipher(service_key, place).decrypt(nonce, body, _aad(place))
+        return _cipher(service_key, place).decrypt(nonce, body, _aad(place))
     except InvalidTag as error:
         raise SealError(f"lease record {key} does not open with this service's key") from error
-    record = payloads.load(plaintext, Record)
-    if len(record.lease) != ID_BYTES or to_hex(record.lease) != key:
-        raise FrameError(f"lease record {key} is about another lease")
-    if len(record.bootstrap_secret) != SECRET_BYTES:
-        raise FrameError(f"lease record {key}: secret of {len(record.bootstrap_secret)} bytes, exactly {SECRET_BYTES}")
-    return record
 
 
 def _place(bucket: str, key: str) -> bytes:

@@ -18,8 +18,9 @@ one with the least lease left; none before it was READY for `idle_timeout_s` and
 """
 
 import math
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from stream_hpc_dispatch.clocks import counts, leaving
 from stream_hpc_dispatch.states import Ask, Limits, Need, Phase, Pilot, PoolState
@@ -124,6 +125,8 @@ def relieved(pool: PoolState, pilot: Pilot, limits: Limits, now: float) -> bool:
 
 def recall(pool: PoolState, limits: Limits, now: float) -> PoolState:
     """Take retiring pilots back instead of starting others."""
+    if not any(pilot.retiring for pilot in pool.pilots):
+        return pool
     lacking = max(pool.spec.min_ready, int(pool.requested), need(pool, limits, now))
     lacking -= sum(counts(pilot, pool, limits, now) for pilot in pool.pilots)
     for pilot in pool.pilots:
@@ -141,8 +144,11 @@ def surplus(pool: PoolState, limits: Limits, now: float) -> tuple[list[Pilot], l
         Those whose jobs are to be taken back from the queue, and those that are to retire.
     """
     spec = pool.spec
+    least = max(spec.min_ready, int(pool.requested), held(pool))
+    if len(pool.pilots) <= least:
+        return [], []
     counting = [pilot for pilot in pool.pilots if counts(pilot, pool, limits, now)]
-    beyond = len(counting) - max(spec.min_ready, int(pool.requested), held(pool))
+    beyond = len(counting) - least
     if beyond <= 0:
         return [], []
     long_s = spec.idle_timeout_s

@@ -3,10 +3,10 @@
 import ipaddress
 import sys
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
 
@@ -39,6 +39,13 @@ class DispatchSettings(ProgramSettings):
     """Nodes of the broker that keep a copy, for a new bucket."""
     lease_refresh_s: Seconds = 10.0
     """How often an unchanged lease is written again, with its worker's last sign of life."""
+    advertise: str = ""
+    """"host:port" (port 0: the one that is listened on) where other replicas reach this one's gRPC. Set, replicas elect
+    a leader, which needs `lease_key_file` and `keep_workers`; empty: this is the only one."""
+    peer_name: str = "hpc_dispatch"
+    """What the other replicas' certificates must name."""
+    leader_lease_s: Annotated[float, Field(ge=0.5, le=60)] = 3.0
+    """A leader that the broker did not confirm for so long stops acting; a quarter later another one may lead."""
     keep_workers: bool = True
     """Whether local workers go on when this program is killed; its next start takes them over from the bucket."""
     worker_command: list[str] = Field(default_factory=lambda: [sys.executable, "-m", "stream_worker"], min_length=1)
@@ -68,6 +75,12 @@ class DispatchSettings(ProgramSettings):
     """Between failed starts: from the first, doubling, to the last."""
     stop_grace_s: Seconds = 4.0
     """Between SIGTERM and SIGKILL of a local worker."""
+
+    @model_validator(mode="after")
+    def _replicas_share(self) -> Self:
+        if self.advertise and not (self.lease_key_file and self.keep_workers):
+            raise ValueError("advertise: replicas need lease_key_file and keep_workers, what one starts the next takes")
+        return self
 
     @field_validator("relays")
     @classmethod

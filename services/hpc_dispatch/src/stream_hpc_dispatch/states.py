@@ -1,11 +1,14 @@
 """What the plan knows: pools, their pilots, their clusters. Pure values; `plan` moves them, and `plan` alone.
 
-`now` and all other times are in unix seconds, everywhere.
+`now` and all other times are in unix seconds, everywhere. Structs of msgspec, since every event makes a few new ones
+and their `replace` costs a twentieth of a dataclass's.
 """
 
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 
 class PoolKey(NamedTuple):
@@ -15,8 +18,7 @@ class PoolKey(NamedTuple):
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSpec:
+class PoolSpec(Struct, frozen=True):
     """What the deployment asks of one pool."""
 
     key: PoolKey
@@ -40,8 +42,7 @@ class PoolSpec:
     """Of one job."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterSpec:
+class ClusterSpec(Struct, frozen=True):
     """What the deployment says of one cluster."""
 
     name: str
@@ -50,8 +51,7 @@ class ClusterSpec:
     """Node-seconds from 00:00 to 24:00 UTC; None: no limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """The clocks of the plan, in seconds."""
 
     lost_after_s: float = 10.0
@@ -77,8 +77,7 @@ class Phase(Enum):
     LOST = "lost"
 
 
-@dataclass(frozen=True, slots=True)
-class Pilot:
+class Pilot(Struct, frozen=True):
     """One job of a pool."""
 
     number: int
@@ -126,8 +125,7 @@ class Pilot:
         return self.running + self.waiting
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Struct, frozen=True):
     """Requests of one gateway that wait for a pool's workers."""
 
     gateway: str
@@ -146,8 +144,7 @@ class Need(NamedTuple):
     workers: int
 
 
-@dataclass(frozen=True, slots=True)
-class PoolState:
+class PoolState(Struct, frozen=True):
     """One pool: what is asked, what is there, and how starting went."""
 
     spec: PoolSpec
@@ -192,8 +189,7 @@ class Outcome(NamedTuple):
     failed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterState:
+class ClusterState(Struct, frozen=True):
     """One cluster as it was found."""
 
     spec: ClusterSpec
@@ -205,8 +201,7 @@ class ClusterState:
     """Of the last hour."""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """Everything the plan knows."""
 
     pools: tuple[PoolState, ...]

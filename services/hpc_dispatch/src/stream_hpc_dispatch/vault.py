@@ -15,7 +15,7 @@ broker is not trusted:
 import asyncio
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -26,10 +26,14 @@ from stream_core.errors import FrameError, SealError
 from stream_core.files import write_private
 from stream_core.ids import to_hex
 from stream_hpc_dispatch.bucket import FAULTS, Bucket, ConflictError
+from stream_hpc_dispatch.leadership import KEY as LEADER
 from stream_hpc_dispatch.leases import Note
-from stream_hpc_dispatch.records import NONCE_BYTES, Record, seal, unseal
+from stream_hpc_dispatch.records import NONCE_BYTES, Record, seal, seal_bytes, unseal, unseal_bytes
 
 _RETRY_S: Final = 0.5
+JOURNAL: Final = "journal"
+"""In the bucket: what the plan must not forget, where replicas share it."""
+_JOURNAL_S: Final = 2 * 86_400.0
 _MARGIN_S: Final = 600.0
 """After a lease's end its record stays this long, so that a late start still finds the job and stops it."""
 
@@ -41,6 +45,8 @@ class Found:
     records: list[Record] = field(default_factory=list)
     older: list[Record] = field(default_factory=list)
     """Authentic, and not the last that was written: not to be believed, but their jobs may still run."""
+    journal: bytes | None = None
+    """Of the last leader, where replicas share it."""
 
 
 class Vault:
@@ -53,19 +59,29 @@ class Vault:
         clock: gives unix seconds.
         counters: a file of this machine with the counters of what was written; also an old copy that is put back
             while this program does not run is noticed by it.
+        verify: raises `DeposedError` when another replica leads: it wrote what is not as this one left it. None: there
+            is no other replica.
     """
 
     def __init__(
-        self, bucket: Bucket | None, service_key: bytes, note: Note, *, clock: Callable[[], float], counters: Path
+        self,
+        bucket: Bucket | None,
+        service_key: bytes,
+        note: Note,
+        *,
+        clock: Callable[[], float],
+        counters: Path,
+        verify: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._bucket = bucket
         self._key = service_key
         self._note = note
         self._clock = clock
         self._counters_file = counters
+        self._verify = verify
         self._counters: dict[str, int] = {}
         self._revisions: dict[str, int] = {}
-        self._pending: dict[str, Record | None] = {}
+        self._pending: dict[str, Record | bytes | None] = {}
         self._stale = asyncio.Event()
         self._progress = asyncio.Event()
 
@@ -87,6 +103,12 @@ class Vault:
         for key in await self._bucket.keys():
             entry = await self._bucket.read(key)
             if entry is None or entry.value is None:
+                continue
+            if key == LEADER:
+                continue
+            if key == JOURNAL:
+                self._revisions[key] = entry.revision
+                found.journal = self._open_journal(entry.value)
                 continue
             record = self._open(key, entry.value)
             if record is None:
@@ -110,23 +132,28 @@ class Vault:
         if self._bucket is not None:
             self._put(to_hex(lease), None)
 
-    def _put(self, key: str, record: Record | None) -> None:
+    def keep_journal(self, written: bytes) -> None:
+        """Write the plan's journal soon, where replicas share it."""
+        if self._bucket is not None and self._verify is not None:
+            self._put(JOURNAL, written)
+
+    def _put(self, key: str, record: Record | bytes | None) -> None:
         self._pending[key] = record
         self._stale.set()
 
     async def settled(self, lease: bytes | None = None, *, within_s: float) -> bool:
-        """Wait until a lease, or everything, is written; false when that takes too long."""
-        key = None if lease is None else to_hex(lease)
+        """Wait until a lease and the journal, or everything, is written; false when that takes too long."""
+        keys = None if lease is None else {to_hex(lease), JOURNAL}
         try:
             async with asyncio.timeout(within_s):
-                while self._pending if key is None else key in self._pending:
+                while self._pending if keys is None else keys & self._pending.keys():
                     await self._progress.wait()
         except TimeoutError:
             return False
         return True
 
     async def run(self) -> None:
-        """Write what is to be written, for ever."""
+        """Write what is to be written, for ever; raises `DeposedError` as `verify` does."""
         while True:
             await self._stale.wait()
             self._stale.clear()
@@ -156,8 +183,12 @@ class Vault:
         if self._pending.get(key) is record:
             del self._pending[key]
 
-    async def _write_once(self, bucket: Bucket, key: str, record: Record | None) -> None:
-        revision = self._revisions.get(key, 0)
+    async def _write_once(self, bucket: Bucket, key: str, record: Record | bytes | None) -> None:
+        revision, nonce = self._revisions.get(key, 0), secrets.token_bytes(NONCE_BYTES)
+        if isinstance(record, bytes):
+            sealed = seal_bytes(record, self._key, bucket=bucket.name, key=key, nonce=nonce)
+            self._revisions[key] = await bucket.write(key, sealed, revision=revision, ttl_s=_JOURNAL_S)
+            return
         if record is None:
             if key in self._revisions:
                 await bucket.remove(key, revision=revision)
@@ -169,17 +200,23 @@ class Vault:
             msgspec.structs.replace(record, counter=counter),
             self._key,
             bucket=bucket.name,
-            nonce=secrets.token_bytes(NONCE_BYTES),
+            nonce=nonce,
         )
         ttl_s = record.expires + _MARGIN_S - self._clock()
         self._revisions[key] = await bucket.write(key, sealed, revision=revision, ttl_s=ttl_s)
         self._counters[key] = counter
 
     async def _look_again(self, bucket: Bucket, key: str) -> None:
-        """Find out why a key is not at the revision that we wrote: ours is what counts, and goes over it."""
+        """Find out why a key is not at the revision that we wrote: ours is what counts, and goes over it.
+
+        Raises:
+            DeposedError: another replica leads: now its own is what counts.
+        """
         entry = await bucket.read(key)
+        if self._verify is not None:
+            await self._verify()  # after the read: who led until now has not been overwritten by what was read
         self._revisions[key] = entry.revision if entry else 0
-        if entry is None or entry.value is None:
+        if entry is None or entry.value is None or key == JOURNAL:
             return
         record = self._open(key, entry.value)
         if record is None:
@@ -198,6 +235,14 @@ class Vault:
         except SealError as error:
             self._note("forged_record", error.message)
         return None
+
+    def _open_journal(self, value: bytes) -> bytes | None:
+        name = self._bucket.name if self._bucket else ""
+        try:
+            return unseal_bytes(value, self._key, bucket=name, key=JOURNAL)
+        except (FrameError, SealError) as error:
+            self._note("forged_record", error.message)
+            return None
 
     def _write_counters(self) -> None:
         try:

@@ -40,6 +40,10 @@ class Backend(Protocol):
     name: str
     version: str
 
+    def reads(self, query: Query) -> str:
+        """What a verdict depends on beside the question and the query's shape: it names the verdict in the cache."""
+        ...
+
     async def score(self, question: Question, query: Query) -> Verdict:
         """Score one question."""
         ...
@@ -61,6 +65,10 @@ class LearnedBackend:
         self._weights = weights
         self._known = known
         self._calibration = calibration
+
+    def reads(self, query: Query) -> str:  # noqa: ARG002  (the protocol's)
+        """Nothing else."""
+        return ""
 
     async def score(self, question: Question, query: Query) -> Verdict:
         """Score one question."""
@@ -95,7 +103,7 @@ class Classifier:
     async def classify(self, query: Query) -> Verdict:
         """Score a query, or remember its verdict."""
         question = select(query.turns)
-        key = digest(question, query, self._backend.version)
+        key = digest(question, query, self._backend.version, self._backend.reads(query))
         remembered = self._cache.get(key)
         if remembered is not None:
             return replace(remembered, cached=True)
@@ -105,14 +113,14 @@ class Classifier:
         return verdict
 
 
-def digest(question: Question, query: Query, version: str) -> bytes:
+def digest(question: Question, query: Query, version: str, more: str = "") -> bytes:
     """Name everything that a verdict depends on, in 32 bytes.
 
     It is a cryptographic digest over framed fields: no two texts collide, and no field can pose as another.
     """
     shape = query.shape
     hasher = hashlib.blake2b(digest_size=32)
-    for text in _fields(question, query, version):
+    for text in _fields(question, query, version, more):
         data = text.encode("utf-8", "surrogatepass")
         hasher.update(len(data).to_bytes(8, "big"))
         hasher.update(data)
@@ -128,8 +136,9 @@ def digest(question: Question, query: Query, version: str) -> bytes:
     return hasher.digest()
 
 
-def _fields(question: Question, query: Query, version: str) -> Iterable[str]:
+def _fields(question: Question, query: Query, version: str, more: str) -> Iterable[str]:
     yield version
+    yield more
     yield query.cache_scope
     yield question.text
     yield str(len(query.tiers))

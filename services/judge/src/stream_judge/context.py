@@ -27,6 +27,9 @@ CHAIN = 4
 """Messages that lean on the anchor, the last one included."""
 LOOK_BACK = 64
 """Turns before the last user message that are looked at."""
+TAIL_TURNS = 4
+TAIL_CHARS = 600
+"""Of one turn in the tail."""
 _REFERRING_CHARS = 160
 _REFERRING_WORDS = 14
 _POINTING_WORDS = 9
@@ -99,6 +102,26 @@ def select(turns: Sequence[Turn]) -> Question:
         inherited=len(chain) > 1,
         depth=len(users),
     )
+
+
+def tail(turns: Sequence[Turn]) -> str:
+    """Write the turns before the last user message as a language model reads them; system prompts are left out.
+
+    Args:
+        turns: the oldest first.
+
+    Returns:
+        The last `TAIL_TURNS` that have text, each with its role and at most `TAIL_CHARS` of it; often nothing.
+    """
+    users = [index for index, turn in enumerate(turns) if turn.role == "user" and turn.text.strip()]
+    before = [turn for turn in turns[: users[-1] if users else 0] if turn.role != "system" and turn.text.strip()]
+    return "\n".join(f"{turn.role}: {without_orders(ends(turn.text, TAIL_CHARS))}" for turn in before[-TAIL_TURNS:])
+
+
+def ends(text: str, most: int) -> str:
+    """Cut the middle out of a text that is longer than this."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[:half]}\n[...]\n{text[-half:]}"
 
 
 def _judged(chain: Sequence[str]) -> tuple[str, int]:

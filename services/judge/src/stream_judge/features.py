@@ -128,6 +128,9 @@ _BRIEF_WORDS = 14.0
 _CHARS_PER_WORD = 12.0
 _SMALL_LIMIT = 64
 _LONG_ANSWER = 800
+_FULL = 20
+"""Counts beyond this one say nothing more: log(1 + 20) is above 3."""
+_SATURATED = tuple(min(3.0, log1p(count)) for count in range(_FULL + 1))
 
 
 def extract(question: Question, shape: Shape) -> Mapping[str, float]:
@@ -219,8 +222,8 @@ def _outside(question: Question, shape: Shape, text: str) -> dict[str, float]:
 
 
 def _count(pattern: re.Pattern[str], text: str) -> int:
-    return sum(1 for _ in pattern.finditer(text))
+    return len(pattern.findall(text))
 
 
-def _saturated(count: float) -> float:
-    return min(3.0, log1p(max(0.0, count)))
+def _saturated(count: int) -> float:
+    return _SATURATED[min(_FULL, count)]

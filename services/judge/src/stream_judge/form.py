@@ -10,6 +10,7 @@ from statistics import fmean, pstdev
 from stream_judge import vocabulary as v
 
 _WORD = re.compile(r"[A-Za-z]+")
+_CAPITAL = re.compile(r"[A-Z]")
 _DIGITS = re.compile(r"\d+")
 _DECIMAL = re.compile(r"\d+\.\d+")
 _NAME = re.compile(r"(?<=[a-z,;] )[A-Z][a-z]+")
@@ -35,7 +36,7 @@ def written_form(stem: str) -> Mapping[str, float]:
     end = stem.rstrip()[-1:]
     return {
         "digit_share": sum(map(len, digits)) / size,
-        "capital_share": sum(1 for character in stem if "A" <= character <= "Z") / size,
+        "capital_share": len(_CAPITAL.findall(stem)) / size,
         "long_word_share": sum(1 for word in words if len(word) >= _LONG_WORD) / count,
         "distinct_share": len(set(lowered)) / count,
         "name_share": len(_NAME.findall(stem)) / count,

@@ -20,13 +20,24 @@ LEAST_MASS: Final = 0.05
 """A model that puts less than this on A, B and C together has not understood the task: its answer is not used."""
 
 
-def grading_request(model: str, prompt: str, question: str, more: Mapping[str, object]) -> dict[str, Any]:
-    """Build the body of the chat request: one token, its alternatives with their log-probabilities."""
+def grading_request(
+    model: str, prompt: str, question: str, more: Mapping[str, object], before: str = ""
+) -> dict[str, Any]:
+    """Build the body of the chat request: one token, its alternatives with their log-probabilities.
+
+    Args:
+        model: the engine's name.
+        prompt: the system prompt.
+        question: that is graded.
+        more: fields of the request.
+        before: the conversation's tail, which the question may lean on.
+    """
+    so_far = f"The conversation so far:\n<<<\n{before}\n>>>\n" if before else ""
     return {
         "model": model,
         "messages": [
             {"role": "system", "content": prompt.strip()},
-            {"role": "user", "content": f"The request to grade:\n<<<\n{question}\n>>>\nGrade (A, B or C):"},
+            {"role": "user", "content": f"{so_far}The request to grade:\n<<<\n{question}\n>>>\nGrade (A, B or C):"},
         ],
         "max_tokens": 1,
         "temperature": 0,

@@ -1,7 +1,7 @@
 """A language model as judge, alone or behind the learned scorer.
 
-The model sees the question that `context` chose, never more. It gets `deadline_s`; then, or when it fails or answers
-something else, the learned verdict stands in and is not remembered.
+The model sees the question that `context` chose and the few turns before it, never more. It gets `deadline_s`; then, or
+when it fails or answers something else, the learned verdict stands in and is not remembered.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import aiohttp
 import orjson
 
 from stream_judge.classify import LearnedBackend, Verdict
-from stream_judge.context import Question
+from stream_judge.context import Question, ends, tail
 from stream_judge.grading import grading_request, read_grades, standard_probabilities
 from stream_judge.query import Query
 from stream_judge.score import Reason
@@ -45,7 +45,7 @@ class LlmBackend:
         """Score one question."""
         verdict = self._learned.score_now(question, query)
         try:
-            grades = await self._ask(question)
+            grades = await self._ask(question, query)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             _log.warning("the judging model failed, the learned score answers: %s", type(error).__name__)
             return replace(verdict, keep=False)
@@ -59,10 +59,14 @@ class LlmBackend:
         graded = replace(graded, reasons=(reason, *graded.reasons))
         return replace(verdict, score=graded, backend=self.name, version=self.version)
 
-    async def _ask(self, question: Question) -> tuple[float, float, float] | None:
+    def reads(self, query: Query) -> str:
+        """What else a verdict depends on: the conversation's tail."""
+        return tail(query.turns)
+
+    async def _ask(self, question: Question, query: Query) -> tuple[float, float, float] | None:
         settings = self._settings
-        text = _ends(question.text, settings.characters)
-        body = grading_request(settings.model, self._prompt, text, settings.fields)
+        text = ends(question.text, settings.characters)
+        body = grading_request(settings.model, self._prompt, text, settings.fields, tail(query.turns))
         async with self._session.post(f"{settings.base_url.rstrip('/')}/chat/completions", json=body) as response:
             response.raise_for_status()
             data = await response.content.read(_MOST_BYTES)
@@ -80,6 +84,10 @@ class CascadeBackend:
         self._llm = llm
         self._good_enough = good_enough
         self._band = band
+
+    def reads(self, query: Query) -> str:
+        """As the language model."""
+        return self._llm.reads(query)
 
     async def score(self, question: Question, query: Query) -> Verdict:
         """Score one question."""
@@ -105,10 +113,3 @@ async def open_llm(
     timeout = aiohttp.ClientTimeout(total=settings.deadline_s)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout, trust_env=False) as session:
         yield LlmBackend(session, settings, learned, prompt)
-
-
-def _ends(text: str, most: int) -> str:
-    if len(text) <= most:
-        return text
-    half = most // 2
-    return f"{text[:half]}\n[...]\n{text[-half:]}"

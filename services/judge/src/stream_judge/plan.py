@@ -77,6 +77,11 @@ def report(points: Sequence[Point], picked: Point, goal: Goal) -> str:
         ]
     else:
         lines += [f"  cloud_share: {min(goal.value, 1.0) if goal.kind == 'share' else picked.cloud_share:.3f}"]
+    if goal.kind == "budget":
+        lines += [
+            "  # counted from real tokens: each model of the tier cloud needs its price",
+            f"  cloud_budget: {goal.value:.2f}",
+        ]
     return "\n".join(lines)
 
 

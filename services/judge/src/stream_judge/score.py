@@ -160,9 +160,11 @@ def judge_level(local: float, hpc: float, levels: Levels) -> tuple[Level, float]
 
 def _reasons(raw: Raw, assumed: Mapping[str, float], weights: Weights) -> tuple[Reason, ...]:
     slope = weights.curves[0].slope
-    effects = {name: -slope * part for name, part in raw.effects.items()} | dict(assumed)
-    strongest = sorted(effects.items(), key=lambda item: -abs(item[1]))[:MOST_REASONS]
-    return tuple(Reason(n, value, _words(n, value, raw)) for n, value in strongest if abs(value) >= LEAST_EFFECT)
+    least = LEAST_EFFECT / slope
+    found = [(name, -slope * part) for name, part in raw.effects.items() if not -least < part < least]
+    found += [item for item in assumed.items() if abs(item[1]) >= LEAST_EFFECT]
+    found.sort(key=lambda item: -abs(item[1]))
+    return tuple(Reason(name, value, _words(name, value, raw)) for name, value in found[:MOST_REASONS])
 
 
 def _words(name: str, value: float, raw: Raw) -> str:

@@ -37,15 +37,16 @@ class JudgeServicer(judge_pb2_grpc.JudgeServicer):
         except InvalidRequest as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{error.param}: {error.message}")
         verdict = await self._classifier.classify(query)
-        _log.debug(
-            "scored",
-            extra={
-                "request_id": request.request_id,
-                "judge_level": verdict.score.level.name,
-                "cached": verdict.cached,
-                "took_us": round((time.perf_counter() - began) * 1e6),
-            },
-        )
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug(
+                "scored",
+                extra={
+                    "request_id": request.request_id,
+                    "judge_level": verdict.score.level.name,
+                    "cached": verdict.cached,
+                    "took_us": round((time.perf_counter() - began) * 1e6),
+                },
+            )
         return reply(query, verdict)
 
 

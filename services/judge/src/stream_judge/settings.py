@@ -25,7 +25,7 @@ class LlmSettings(BaseModel):
     deadline_s: float = Field(default=1.0, gt=0, le=30, allow_inf_nan=False)
     """After which the learned score answers; `gateway.judge_deadline_ms` must be longer."""
     characters: int = Field(default=6000, ge=200, le=100_000)
-    """Of the question that the model gets to read."""
+    """Of the question that the model gets to read; of the four turns before it 600 each."""
     fields: dict[str, object] = Field(default_factory=dict)
     """More fields of the request, such as {"guided_choice": ["A", "B", "C"]} for vLLM."""
 

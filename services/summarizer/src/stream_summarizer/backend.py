@@ -1,10 +1,12 @@
 """Asking a model to condense: one call to an OpenAI-compatible server, within a deadline, checked afterwards."""
 
 import asyncio
+import contextlib
 import importlib
 import json
 import logging
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -34,6 +36,7 @@ class Answer(msgspec.Struct, frozen=True):
     text: str = ""  # checked against the source
     reason: str = ""  # in words, ASCII, without content; empty when there is a text
     dropped: int = 0  # sentences that the source did not support
+    silent: bool = False  # it answered in time, and nothing of it can be used: asking again would not help
 
 
 class _Refused(Exception):
@@ -66,6 +69,9 @@ class Backend:
         self._opening = asyncio.Lock()
         self._failures = 0
         self._rests_until = float("-inf")
+        self._awaited = 0
+        self._calm = asyncio.Event()
+        self._calm.set()
 
     @property
     def resting(self) -> str:
@@ -85,6 +91,22 @@ class Backend:
         """Close the connection pool."""
         if self._session is not None:
             await self._session.close()
+
+    async def calm(self) -> None:
+        """Wait until no request waits for the model."""
+        await self._calm.wait()
+
+    @contextlib.contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Say that a request waits for the model while the block runs: what nobody waits for is asked later."""
+        self._awaited += 1
+        self._calm.clear()
+        try:
+            yield
+        finally:
+            self._awaited -= 1
+            if not self._awaited:
+                self._calm.set()
 
     async def condense(self, source: str, max_tokens: int, deadline_s: float) -> Answer:
         """Ask for a summary.
@@ -145,10 +167,11 @@ class Backend:
         completion = msgspec.json.decode(data, type=_Completion)
         text = (completion.choices[0].message.content or "").strip()
         if not text:
-            return Answer(reason="the model's summary is empty")
+            return Answer(reason="the model's summary is empty", silent=True)
         checked = await asyncio.to_thread(check, text, source)
         if not checked.text:
-            return Answer(reason=f"nothing in the model's summary is supported ({checked.dropped} sentences)")
+            reason = f"nothing in the model's summary is supported ({checked.dropped} sentences)"
+            return Answer(reason=reason, dropped=checked.dropped, silent=True)
         return Answer(text=checked.text, dropped=checked.dropped)
 
 

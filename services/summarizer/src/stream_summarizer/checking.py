@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from stream_summarizer.extract import sentences
+from stream_summarizer.terms import sentences
 
 _NUMBER: Final = re.compile(r"\d+(?:[.,:/-]\d+)*")
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")

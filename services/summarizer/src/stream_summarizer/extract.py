@@ -1,49 +1,57 @@
-"""Extractive condensing: the sentences that matter, in their own words and order, within a token budget. Pure.
+"""Extractive condensing: what matters, in its own words and order, within a token budget. Pure.
 
-A sentence scores by the mean rarity of its words (TF-IDF over the condensed part), by the facts in it (numbers, names,
-identifiers, corrections), by who said it, and by what it shares with the last question: BM25 (Robertson and Zaragoza,
-2009) of the sentence and, at a lower weight, of the message it stands in. The best per token win; equal scores go to
-the later sentence, since a correction comes after what it corrects.
+A message is worth most when enough of it stands to be understood, so messages compete as wholes: by what they have to
+do with the question (`relevance`), who said them and what they state, for the tokens of their shortest faithful form
+(`analysis.core`). The best are then written out in full while there is room. Sentences of other messages fill what is
+left; and values that stand nowhere yet (names, times, amounts) make a line of facts, which in a very small budget is
+all there is. Equal scores go to what was said later, since a correction comes after what it corrects.
 """
 
 import math
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-LONGEST_SENTENCE: Final = 400
-"""Characters; longer runs without an end are cut at a space."""
+from stream_summarizer.analysis import Analysis
+from stream_summarizer.relevance import Relevance, relevance
+
 GAP: Final = " ... "
+FACTS: Final = "facts: "
 
-_K1: Final = 1.2
-_B: Final = 0.75
-_QUESTION_WEIGHT: Final = 1.5
-_MESSAGE_WEIGHT: Final = 0.7
-_FACT_WEIGHT: Final = 0.1
-_COST_EXPONENT: Final = 0.75
-_ROLE_WEIGHT: Final = {"system": 2.0, "developer": 2.0, "user": 1.25, "tool": 0.9, "function": 0.9}
-_STEM: Final = 6
-"""Words are compared by their first letters: a stemmer for every language, crude and without a word list."""
+_USER: Final = 0.25
+_PRIOR: Final = {"system": 0.4, "developer": 0.4, "user": _USER, "tool": 0.05, "function": 0.05}
+_OTHER: Final = 0.02
+_ENOUGH_WORDS: Final = 5
+"""Content words; a shorter message is worth less of what its role is."""
+_FACTS_WORTH: Final = 0.08
+_ENOUGH_FACTS: Final = 3
+_STATED_WORTH: Final = 0.1
+_LATER_WORTH: Final = 0.03
+_COST_EXPONENT: Final = 0.6
+_BLIND_COST_EXPONENT: Final = 0.9
+"""Where nothing is known of what will be asked, many short messages serve better than few long ones."""
 
-_BREAK: Final = re.compile(r"(?<=[.!?])[\"')\]]*\s+|(?<=[\u3002\uff01\uff1f])")
-_WORD: Final = re.compile(r"\w+")
-_EAST_ASIAN: Final = re.compile("[\u3040-\u9fff\uac00-\ud7af]")
-_FACT: Final = re.compile(
-    r"\d[\d.,:/%-]*"  # numbers, dates, amounts
-    r"|(?<=[\w,;:)] )[A-Z][\w.-]+"  # names: a capital inside a sentence
-    r"|\w+[_@/\\.]\w[\w@/\\.-]*|`[^`]+`"  # identifiers, addresses, code
-    r"|\b(?:instead|actually|no longer|changed?|moved|correction|must|never|always|please|remember|prefer)\b"
-)
+_KIND_WORTH: Final = 1.0
+_CONTEXT_WORTH: Final = 1.0
+_BEFORE: Final = 0.5
+_USER_FACT: Final = 0.1
+_REPEATED: Final = 0.2
+_LATE_FACT: Final = 0.2
+_FACT_COST_EXPONENT: Final = 0.3
+_FACTS_LEAST: Final = 64
+_FACTS_SHARE: Final = 0.03
+_FACTS_FRAME: Final = 4
+"""Tokens of the line apart from its values."""
 
-_LABEL_TOKENS: Final = 6
-_ATTEMPTS: Final = 5
-_FULL: Final = 0.92
+_LABEL_TOKENS: Final = 7
+_LEAST_REST: Final = 12
+"""Tokens; no sentence is looked for to fill less."""
+_ATTEMPTS: Final = 4
+_FULL: Final = 0.94
 """A selection that uses this share of its budget is good enough."""
-_SHRINK: Final = 0.97
+_SHRINK: Final = 0.98
 
 
 class Passage(msgspec.Struct, frozen=True):
@@ -53,42 +61,61 @@ class Passage(msgspec.Struct, frozen=True):
     role: str
     text: str
     tokens: int  # of the text, roughly
+    label: str = ""  # instead of role and index
 
 
-class _Sentence(msgspec.Struct, frozen=True):
-    passage: int  # position among the passages
-    position: int  # among its passage's sentences
+class _Value(NamedTuple):
     text: str
+    key: str
+    worth: float
     tokens: float
-    score: float
 
 
 class Ranking:
-    """The sentences of a part, best first; made once, cut to any budget."""
+    """A conversation's part against one question; made once, cut to any budget."""
 
-    def __init__(self, passages: Sequence[Passage], ranked: Sequence[_Sentence]) -> None:
+    def __init__(self, passages: Sequence[Passage], texts: Sequence[Analysis], found: Relevance) -> None:
         self._passages = passages
-        self._ranked = ranked
+        self._texts = texts
+        self._found = found
+        characters = sum(len(passage.text) for passage in passages)
+        self._per_character = sum(passage.tokens for passage in passages) / max(characters, 1)
+        self._rate = [passage.tokens / max(len(passage.text), 1) for passage in passages]
 
     def select(self, tokens: float) -> str:
-        """Return the best sentences that fit, in their order, a line a message: "user (3): ...".
+        """Return what matters most, in order, a line a message: "user (3): ...".
 
         Args:
             tokens: budget, by the passages' own rough counts.
         """
-        left = tokens
-        chosen: list[_Sentence] = []
-        open_passages: set[int] = set()
-        seen: set[str] = set()
-        for sentence in self._ranked:
-            cost = sentence.tokens + (0 if sentence.passage in open_passages else _LABEL_TOKENS)
-            if cost > left or sentence.text in seen:
-                continue
-            seen.add(sentence.text)
-            open_passages.add(sentence.passage)
-            chosen.append(sentence)
-            left -= cost
-        return self._write(chosen)
+        return self._select(tokens)[0]
+
+    def _select(self, tokens: float) -> tuple[str, bool]:
+        """Select, and tell whether nothing was left out."""
+        kept_for_facts = min(tokens, max(_FACTS_LEAST, _FACTS_SHARE * tokens)) if math.isfinite(tokens) else 0
+        left = tokens - kept_for_facts
+        chosen: dict[int, Sequence[int]] = {}
+        taken: set[str] = set()
+        for at in self._order:
+            cost = self._cost[at]
+            if cost <= left and self._texts[at].text not in taken:
+                taken.add(self._texts[at].text)
+                chosen[at] = self._texts[at].core
+                left -= cost
+        whole = {at for at in self._order if at not in chosen and self._texts[at].text in taken}
+        for at in self._order:
+            more = self._whole_cost[at] - self._cost[at]
+            if at in chosen and more <= left:
+                chosen[at] = range(len(self._texts[at].sentences))
+                whole.add(at)
+                left -= more
+        if left >= _LEAST_REST:
+            left = self._fill(chosen, left)
+        lines = self._write(chosen)
+        if len(whole) == len(self._order):
+            return "\n".join(lines), True
+        facts = self._facts(lines, left + kept_for_facts)
+        return "\n".join([facts, *lines] if facts else lines), False
 
     def within(self, tokens: int, count: Callable[[str], int]) -> str:
         """Return a selection that `count` finds within the budget, and close to it where there is enough to say.
@@ -100,116 +127,144 @@ class Ranking:
         best = ""
         allowance = float(tokens)
         for _ in range(_ATTEMPTS):
-            text = self.select(allowance)
+            text, everything = self._select(allowance)
             if not text:
                 break
             size = max(count(text), 1)
             if size <= tokens:
                 best = max(best, text, key=len)
-                if size >= _FULL * tokens or len(best) >= self.whole_length:
+                if size >= _FULL * tokens or everything:
                     break
             allowance *= tokens / size * (1.0 if size <= tokens else _SHRINK)
         return best
 
     @cached_property
-    def whole_length(self) -> int:
-        """Return the characters of the selection that leaves nothing out."""
-        return len(self.select(math.inf))
+    def _cost(self) -> list[float]:
+        return [text.core_length * rate + _LABEL_TOKENS for text, rate in zip(self._texts, self._rate, strict=True)]
 
-    def _write(self, chosen: Iterable[_Sentence]) -> str:
+    @cached_property
+    def _whole_cost(self) -> list[float]:
+        return [len(text.text) * rate + _LABEL_TOKENS for text, rate in zip(self._texts, self._rate, strict=True)]
+
+    @cached_property
+    def _order(self) -> list[int]:
+        """Messages with something to say, the best per token first."""
+        worth = [
+            found
+            + _PRIOR.get(passage.role, _OTHER) * min(len(text.content) / _ENOUGH_WORDS, 1.0)
+            + _FACTS_WORTH * min(text.fact_count, _ENOUGH_FACTS) / _ENOUGH_FACTS
+            + _STATED_WORTH * text.states
+            + _LATER_WORTH * at / len(self._texts)
+            for at, (found, passage, text) in enumerate(
+                zip(self._found.messages, self._passages, self._texts, strict=True)
+            )
+        ]
+        exponent = _COST_EXPONENT if any(self._found.messages) else _BLIND_COST_EXPONENT
+        ranked = [value * cost**-exponent for value, cost in zip(worth, self._cost, strict=True)]
+        speaking = [at for at, text in enumerate(self._texts) if text.sentences]
+        return sorted(speaking, key=lambda at: (-ranked[at], -at))
+
+    def _fill(self, chosen: dict[int, Sequence[int]], left: float) -> float:
+        """Add sentences of messages that did not fit; return the tokens that are left."""
+        ranked: list[tuple[float, int, int, float]] = []
+        for at, text in enumerate(self._texts):
+            if at in chosen:
+                continue
+            prior = _PRIOR.get(self._passages[at].role, _OTHER)
+            for position, sentence in enumerate(text.sentences):
+                cost = (len(sentence) + len(GAP)) * self._rate[at] + 1
+                stated = _FACTS_WORTH * min(len(text.facts[position]), _ENOUGH_FACTS)
+                worth = self._found.sentences[at][position] + prior + stated
+                ranked.append((-worth * cost**-_COST_EXPONENT, -at, position, cost))
+        ranked.sort()
+        some: dict[int, list[int]] = {}
+        seen = {self._texts[at].sentences[position] for at, positions in chosen.items() for position in positions}
+        for _, minus, position, cost in ranked:
+            at = -minus
+            whole = cost + (0 if at in some else _LABEL_TOKENS)
+            sentence = self._texts[at].sentences[position]
+            if whole <= left and sentence not in seen:
+                seen.add(sentence)
+                some.setdefault(at, []).append(position)
+                left -= whole
+        chosen.update({at: sorted(positions) for at, positions in some.items()})
+        return left
+
+    def _facts(self, lines: Sequence[str], tokens: float) -> str:
+        """Write the values that stand in no line yet, the likeliest first, in one line."""
+        said = "\n".join(lines).casefold()
+        left = tokens - _FACTS_FRAME
+        listed: list[str] = []
+        there = ""
+        for value in self._values:
+            if left < 2:  # noqa: PLR2004  (no value is shorter)
+                break
+            if value.tokens <= left and value.key not in said and value.key not in there:
+                listed.append(value.text)
+                there += f"\n{value.key}"
+                left -= value.tokens
+        return FACTS + "; ".join(listed) if listed else ""
+
+    @cached_property
+    def _values(self) -> list[_Value]:
+        worth: dict[str, float] = {}
+        times: dict[str, int] = {}
+        last: dict[str, int] = {}
+        shown: dict[str, str] = {}
+        before = 0.0
+        for at, text in enumerate(self._texts):
+            user = _USER_FACT * (self._passages[at].role == "user")
+            scores = self._found.sentences[at]
+            for facts, score in zip(text.facts, scores, strict=True):
+                for fact in facts:
+                    key = fact.key
+                    asked = _KIND_WORTH * (fact.kind in self._found.kinds)
+                    value = asked + _CONTEXT_WORTH * (score + _BEFORE * before) + fact.prior + user
+                    worth[key] = max(worth.get(key, 0.0), value)
+                    times[key] = times.get(key, 0) + 1
+                    last[key] = at
+                    shown.setdefault(key, fact.text)
+            before = max(max(scores, default=0.0), before / 2)
+        count = len(self._texts)
+        values = [
+            self._value(shown[key], key, value + _REPEATED * math.log(times[key]) + _LATE_FACT * last[key] / count)
+            for key, value in worth.items()
+        ]
+        return sorted(values, key=lambda value: (-value.worth, value.text))
+
+    def _value(self, text: str, key: str, worth: float) -> _Value:
+        tokens = len(text) * self._per_character + 2
+        return _Value(text, key, worth * tokens**-_FACT_COST_EXPONENT, tokens)
+
+    def _write(self, chosen: Mapping[int, Sequence[int]]) -> list[str]:
         lines: list[str] = []
-        previous: _Sentence | None = None
-        for sentence in sorted(chosen, key=lambda item: (item.passage, item.position)):
-            if previous is not None and sentence.passage == previous.passage:
-                lines[-1] += (" " if sentence.position == previous.position + 1 else GAP) + sentence.text
-            else:
-                passage = self._passages[sentence.passage]
-                lines.append(f"{passage.role} ({passage.index}): {sentence.text}")
-            previous = sentence
-        return "\n".join(lines)
+        for at in sorted(chosen):
+            passage, text = self._passages[at], self._texts[at]
+            whole = len(chosen[at]) == len(text.sentences)
+            said = text.text if whole else _joined(text.sentences, chosen[at])
+            lines.append(f"{passage.label or f'{passage.role} ({passage.index})'}: {said}")
+        return lines
 
 
-def sentences(text: str) -> list[str]:
-    """Split a text into sentences and lines, none longer than `LONGEST_SENTENCE`; what has no word is left out."""
-    found: list[str] = []
-    for line in text.splitlines():
-        for sentence in _BREAK.split(line):
-            found.extend(piece for piece in _pieces(sentence.strip()) if _WORD.search(piece))
-    return found
+def _joined(sentences: Sequence[str], chosen: Iterable[int]) -> str:
+    """Join sentences, and show where some are left out between them."""
+    parts: list[str] = []
+    previous = -1
+    for position in chosen:
+        if parts:
+            parts.append(" " if position == previous + 1 else GAP)
+        parts.append(sentences[position])
+        previous = position
+    return "".join(parts)
 
 
-def _pieces(sentence: str) -> Iterable[str]:
-    start = 0
-    while len(sentence) - start > LONGEST_SENTENCE:
-        cut = sentence.rfind(" ", start + 1, start + LONGEST_SENTENCE)
-        cut = cut if cut > 0 else start + LONGEST_SENTENCE
-        yield sentence[start:cut].strip()
-        start = cut
-    yield sentence[start:].strip()
-
-
-def words(text: str) -> list[str]:
-    """Return the words of a text as they are compared: lower case, first letters; pairs of East Asian characters."""
-    plain = _WORD.findall(text.lower())
-    if text.isascii():
-        return [word[:_STEM] for word in plain]
-    found: list[str] = []
-    for word in plain:
-        if _EAST_ASIAN.search(word):
-            found.extend(word[at : at + 2] for at in range(max(len(word) - 1, 1)))
-        else:
-            found.append(word[:_STEM])
-    return found
-
-
-def rank(passages: Sequence[Passage], question: str) -> Ranking:
-    """Score every sentence.
+def rank(passages: Sequence[Passage], question: str, analyse: Callable[[str], Analysis] = Analysis) -> Ranking:
+    """Score a part of a conversation.
 
     Args:
         passages: what is to be condensed, in order.
         question: the last question; empty when it is not known.
+        analyse: remembers what it has analysed.
     """
-    texts = [sentences(passage.text) for passage in passages]
-    bags = [[words(text) for text in group] for group in texts]
-    frequency = Counter(word for group in bags for bag in group for word in set(bag))
-    total = sum(map(len, bags))
-    rarity = {word: math.log(1 + total / seen) for word, seen in frequency.items()}
-    asked = {word for word in words(question) if word in rarity}
-    flat = [bag for group in bags for bag in group]
-    by_sentence = _bm25(flat, asked)
-    by_message = _bm25([[word for bag in group for word in bag] for group in bags], asked)
-    strongest = max(by_sentence, default=0.0) or 1.0
-    strongest_message = max(by_message, default=0.0) or 1.0
-    typical = math.log(1 + total) or 1.0
-    ranked: list[_Sentence] = []
-    number = 0
-    for place, (passage, group) in enumerate(zip(passages, texts, strict=True)):
-        per_character = passage.tokens / max(len(passage.text), 1)
-        for position, text in enumerate(group):
-            bag = flat[number]
-            salience = sum(rarity[word] for word in bag) / (len(bag) + 2) / typical
-            facts = min(len(_FACT.findall(text)), 4) * _FACT_WEIGHT
-            shared = by_sentence[number] / strongest + _MESSAGE_WEIGHT * by_message[place] / strongest_message
-            score = (salience + facts) * _ROLE_WEIGHT.get(passage.role, 1.0) + _QUESTION_WEIGHT * shared
-            tokens = per_character * len(text) + 1
-            ranked.append(_Sentence(place, position, text, tokens, score * tokens ** (_COST_EXPONENT - 1)))
-            number += 1
-    ranked.sort(key=lambda item: (-item.score, -item.passage, item.position))
-    return Ranking(passages, ranked)
-
-
-def _bm25(bags: Sequence[Sequence[str]], asked: set[str]) -> list[float]:
-    """Score each bag of words against the question's words."""
-    if not asked:
-        return [0.0] * len(bags)
-    hits = [Counter(word for word in bag if word in asked) for bag in bags]
-    seen = Counter(word for hit in hits for word in hit)
-    rarity = {word: math.log(1 + (len(bags) - n + 0.5) / (n + 0.5)) for word, n in seen.items()}
-    mean = sum(map(len, bags)) / max(len(bags), 1) or 1.0
-    return [
-        sum(
-            rarity[word] * n * (_K1 + 1) / (n + _K1 * (1 - _B + _B * len(bag) / mean))
-            for word, n in sorted(hit.items())
-        )
-        for hit, bag in zip(hits, bags, strict=True)
-    ]
+    texts = [analyse(passage.text) for passage in passages]
+    return Ranking(passages, texts, relevance(texts, question))

@@ -12,18 +12,18 @@ every turn: the condensed part is then the same for several turns and its summar
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from stream_summarizer.conversation import INSTRUCTING, Conversation, Message
 
-RECENT_SHARE: Final = 0.3
+RECENT_SHARE: Final = 0.2
 """Of the tokens left by what must stay: how much the latest units may take; the summary gets the rest."""
 STEPS: Final = 8
 """The border moves in steps of a budget's eighth."""
-MARK: Final = "[STREAM's summary of messages "
+MARK: Final = "[Summary of messages "
 ACKNOWLEDGEMENT: Final = "Noted."
 ESTIMATE_MARGIN_TOKENS: Final = 32
 _SPANS_IN_WORDS: Final = 6
@@ -77,7 +77,6 @@ def plan(
     unit_tokens: Sequence[int],
     fixed_tokens: int,
     budget_tokens: int,
-    summary_limit: int | None = None,
 ) -> Plan:
     """Decide which units stay.
 
@@ -86,7 +85,6 @@ def plan(
         unit_tokens: per unit.
         fixed_tokens: of the prompt apart from its messages (tools, the template's frame).
         budget_tokens: what the whole prompt may take.
-        summary_limit: no summary is longer than this; None lets it have whatever is free.
 
     Returns:
         The plan. Its kept units and its summary together take no more than the budget, unless what must stay does so
@@ -98,8 +96,6 @@ def plan(
     if free <= 0:
         return Plan(tuple(keep), 0)
     recent = int(free * RECENT_SHARE)
-    if summary_limit is not None:
-        recent = max(recent, free - summary_limit)
     left = recent
     for position in reversed(range(len(units))):
         instructs = conversation.messages[units[position].first].role in INSTRUCTING
@@ -146,6 +142,17 @@ def condensed_spans(conversation: Conversation, chosen: Plan) -> tuple[Span, ...
         else:
             spans.append(Span(unit.first, unit.last))
     return tuple(spans)
+
+
+def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Put ranges in order, and those together that touch."""
+    found: list[Span] = []
+    for span in sorted(spans, key=lambda item: item.first):
+        if found and found[-1].last + 1 >= span.first:
+            found[-1] = Span(found[-1].first, max(found[-1].last, span.last))
+        else:
+            found.append(span)
+    return tuple(found)
 
 
 def condensed_messages(conversation: Conversation, chosen: Plan) -> list[Message]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -12,12 +12,16 @@ import grpc.aio
 from stream_core.errors import InvalidRequest, RequestTooLarge, StreamError
 from stream_core.rpc import summarizer_pb2 as pb
 from stream_core.rpc import summarizer_pb2_grpc as rpc
+from stream_core.telemetry import Once
 from stream_summarizer import policy
+from stream_summarizer.ahead import Ahead
+from stream_summarizer.analysis import Analyses
 from stream_summarizer.backend import PROMPT_TOKENS, Answer, Backend
 from stream_summarizer.blocks import Blocks, block_key
 from stream_summarizer.conversation import Conversation, parse
-from stream_summarizer.fitting import Fitted, Fitting, ModelTask
+from stream_summarizer.fitting import BlockTask, Fitted, Fitting
 from stream_summarizer.settings import SummarizerSettings
+from stream_summarizer.shelf import Shelf, Store
 from stream_summarizer.tokens import Count as TokenCount
 from stream_summarizer.tokens import Counters
 
@@ -31,28 +35,57 @@ MAX_NAME: Final = 200
 LEAST_SUMMARY_TOKENS: Final = 48
 LEAST_MODEL_S: Final = 0.05
 """No model answers faster; asking would only cost it work."""
+MOST_ASKED: Final = 16
+"""Blocks that a model is asked about while a request waits; where more are missing, extraction answers."""
+AHEAD_FROM: Final = 0.5
+"""Share of its window from which a conversation's blocks are summarised ahead."""
 ASSEMBLY_S: Final = 0.03
 """Kept of the deadline for putting a model's summary in and counting again."""
+
+
+class _Told(NamedTuple):
+    """What came of asking a model about every block."""
+
+    summaries: tuple[tuple[BlockTask, str], ...] = ()
+    reason: str = ""  # why there are none
+    dropped: int = 0
+
+
+class _Whole(NamedTuple):
+    """Nothing is condensed now."""
+
+    reply: pb.FitReply
+    ahead: tuple[BlockTask, ...] = ()
 
 
 class _Work(NamedTuple):
     """What is known once a conversation has been counted and does not fit."""
 
     fitting: Fitting
-    task: ModelTask | None
+    tasks: tuple[BlockTask, ...]
 
 
 class Summarizer(rpc.SummarizerServicer):
     """Implements `Summarizer` of protos/summarizer.proto."""
 
     def __init__(
-        self, settings: SummarizerSettings, counters: Counters, backend: Backend | None, no_backend_reason: str
+        self,
+        settings: SummarizerSettings,
+        counters: Counters,
+        backend: Backend | None,
+        no_backend_reason: str,
+        store: Store | None = None,
+        store_key: bytes = b"",
     ) -> None:
         self._settings = settings
         self._counters = counters
         self._backend = backend
         self._no_backend_reason = no_backend_reason
         self._blocks = Blocks(settings.cache_entries, settings.cache_bytes)
+        self._shelf = Shelf(self._blocks, store, store_key, Once(log))
+        self._ahead = Ahead(backend, self._shelf) if backend else None
+        self._source_tokens = max(settings.backend_context - settings.summary_tokens - PROMPT_TOKENS, 0)
+        self._analyses = Analyses(settings.cache_bytes)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="fit")
 
     async def Count(self, request: pb.CountRequest, context: Context) -> pb.CountReply:  # noqa: N802  (gRPC's name)
@@ -88,73 +121,111 @@ class Summarizer(rpc.SummarizerServicer):
         )
         return reply
 
-    def close(self) -> None:
-        """End the threads; what still runs in them is finished."""
+    async def aclose(self) -> None:
+        """Stop writing ahead and end the threads; what still runs in them, or is being kept, is finished."""
+        if self._ahead is not None:
+            await self._ahead.aclose()
+        await self._shelf.aclose()
         self._threads.shutdown()
 
     async def _fit(self, request: pb.FitRequest, deadline: float) -> pb.FitReply:
         work = await self._in_thread(lambda: self._prepare(request))
-        if isinstance(work, pb.FitReply):
-            return work
+        if isinstance(work, _Whole):
+            for task in work.ahead:
+                self._write_ahead(request.cache_scope, task)
+            return work.reply
         async with asyncio.TaskGroup() as group:
-            asking = group.create_task(self._ask(request.cache_scope, work.task, deadline))
+            asking = group.create_task(self._ask_all(request.cache_scope, work.tasks, deadline))
             extracting = group.create_task(self._in_thread(lambda: self._extract(request, work)))
-        answer, extracted = asking.result(), extracting.result()
-        if work.task is not None and answer.text:
-            task, text = work.task, answer.text
-            fitted = await self._in_thread(lambda: work.fitting.with_summary(task, text))
+        told, extracted = asking.result(), extracting.result()
+        if told.summaries:
+            summaries = told.summaries
+            fitted = await self._in_thread(lambda: work.fitting.with_summaries(summaries))
             over = work.fitting.over(fitted.count)
             if over <= 0:
-                return _reply(work.fitting, fitted, pb.METHOD_MODEL, self._by_model(answer))
-            answer = Answer(reason=f"the model's summary is {over:,} tokens too long")
-        return _reply(work.fitting, extracted, pb.METHOD_EXTRACT, f"extraction ({answer.reason})")
+                return _reply(work.fitting, fitted, pb.METHOD_MODEL, self._by_model(told))
+            told = _Told(reason=f"the model's summary is {over:,} tokens too long")
+        return _reply(work.fitting, extracted, pb.METHOD_EXTRACT, f"extraction ({told.reason})")
 
-    def _prepare(self, request: pb.FitRequest) -> pb.FitReply | _Work:
+    def _prepare(self, request: pb.FitRequest) -> "_Whole | _Work":
         """Count, and answer at once where nothing is to be condensed."""
         target = request.target
         fitting = Fitting(
             self._parse(request.conversation),
             self._counters.of(target.tier, target.model),
             policy.Budget(target.context_window, target.reserved_output, self._settings.safety_margin),
+            self._analyses.of,
         )
         before = fitting.before
         allowed = fitting.budget.tokens(exact=before.exact)
         if before.tokens <= allowed:
             note = f"{before.tokens:,} tokens of {allowed:,}: fits as it is"
-            return _uncondensed(before, before, note, request.conversation.messages_json)
+            whole = _uncondensed(before, before, note, request.conversation.messages_json)
+            return _Whole(whole, self._ahead_of(request, fitting, before.tokens / max(allowed, 1)))
         if request.forbid_condensing:
             note = f"{before.tokens:,} tokens, at most {allowed:,} fit, and condensing is forbidden"
-            return _uncondensed(before, before, note)
+            return _Whole(_uncondensed(before, before, note))
         least = fitting.minimum
         if fitting.over(least) > 0:
-            allowed = fitting.budget.tokens(exact=least.exact)
-            note = f"system prompt and last turn alone take {least.tokens:,} tokens, at most {allowed:,} fit"
-            return _uncondensed(before, least, note)
-        task = None
-        if self._backend is not None and not self._backend.resting:
-            task = fitting.model_task(
-                self._settings.summary_tokens,
-                LEAST_SUMMARY_TOKENS,
-                max(self._settings.backend_context - self._settings.summary_tokens - PROMPT_TOKENS, 0),
-            )
-        return _Work(fitting, task)
+            shortened = fitting.shortened()
+            if shortened is None:
+                allowed = fitting.budget.tokens(exact=least.exact)
+                note = f"system prompt and last turn alone take {least.tokens:,} tokens, at most {allowed:,} fit"
+                return _Whole(_uncondensed(before, least, note))
+            fitting = shortened
+        if self._backend is None or self._backend.resting:
+            return _Work(fitting, ())
+        return _Work(
+            fitting, fitting.block_tasks(self._settings.summary_tokens, LEAST_SUMMARY_TOKENS, self._source_tokens)
+        )
 
-    async def _ask(self, scope: str, task: ModelTask | None, deadline: float) -> Answer:
+    def _ahead_of(self, request: pb.FitRequest, fitting: Fitting, filled: float) -> tuple[BlockTask, ...]:
+        """List what is worth summarising before it is needed: of a conversation that fills half its window."""
+        if self._ahead is None or filled < AHEAD_FROM or request.forbid_condensing or not request.cache_scope:
+            return ()
+        return fitting.ahead_tasks(self._settings.summary_tokens, self._source_tokens)
+
+    async def _ask_all(self, scope: str, tasks: Sequence[BlockTask], deadline: float) -> "_Told":
+        """Get the summary of every block, or the reason why one is missing; what is missing is written ahead."""
         if self._backend is None:
-            return Answer(reason=self._no_backend_reason)
-        if task is None:
-            return Answer(reason=self._backend.resting or "no room for a model's summary")
-        key = block_key(scope, f"model {self._backend.model}", task.key)
-        known = self._blocks.get(key)
-        if known is not None:
-            return Answer(text=known)
+            return _Told(reason=self._no_backend_reason)
+        if not tasks:
+            return _Told(reason=self._backend.resting or "no room for a model's summary")
+        known = {task.key: await self._shelf.get(self._key(scope, task)) for task in tasks}
+        missing = [task for task in tasks if known[task.key] is None]
+        if len(missing) > MOST_ASKED:
+            for task in missing:
+                self._write_ahead(scope, task)
+            return _Told(reason=f"{len(missing)} blocks are not summarised yet")
+        with self._backend.awaited():
+            answers = await asyncio.gather(*(self._ask(scope, task, deadline) for task in missing))
+        reason = next((answer.reason for answer in answers if answer.reason and not answer.silent), "")
+        if reason:
+            return _Told(reason=reason)
+        known |= {task.key: answer.text for task, answer in zip(missing, answers, strict=True)}
+        summaries = tuple((task, text) for task in tasks if (text := known[task.key]))
+        if not summaries:
+            return _Told(reason=next((answer.reason for answer in answers), "the model had nothing to say"))
+        return _Told(summaries, dropped=sum(answer.dropped for answer in answers))
+
+    async def _ask(self, scope: str, task: BlockTask, deadline: float) -> Answer:
+        backend = self._backend
         left = deadline - time.monotonic() - ASSEMBLY_S
-        if left < LEAST_MODEL_S:
+        if backend is None or left < LEAST_MODEL_S:
             return Answer(reason="no time was left to ask the model")
-        answer = await self._backend.condense(task.text, task.summary_tokens, left)
-        if answer.text:
-            self._blocks.put(key, answer.text)
+        answer = await backend.condense(task.text, task.summary_tokens, left)
+        if answer.text or answer.silent:
+            self._shelf.put(self._key(scope, task), answer.text)
+        else:
+            self._write_ahead(scope, task)
         return answer
+
+    def _write_ahead(self, scope: str, task: BlockTask) -> None:
+        if self._ahead is not None:
+            self._ahead.add(self._key(scope, task), task)
+
+    def _key(self, scope: str, task: BlockTask) -> bytes | None:
+        return block_key(scope, f"model {self._backend.model if self._backend else ''}", task.key)
 
     def _extract(self, request: pb.FitRequest, work: _Work) -> Fitted:
         kind = f"extract {request.target.tier} {request.target.model}"
@@ -164,9 +235,9 @@ class Summarizer(rpc.SummarizerServicer):
 
         return work.fitting.extracted(remember)
 
-    def _by_model(self, answer: Answer) -> str:
+    def _by_model(self, told: "_Told") -> str:
         name = self._backend.model if self._backend else ""
-        dropped = f", {answer.dropped} unsupported sentences dropped" if answer.dropped else ""
+        dropped = f", {told.dropped} unsupported sentences dropped" if told.dropped else ""
         return f"the model {_ascii(name)}{dropped}"
 
     def _count(self, request: pb.CountRequest) -> TokenCount:

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from stream_core.settings import ProgramSettings, TlsFiles, program_config
+from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -40,6 +40,16 @@ class SummarizerSettings(ProgramSettings):
     cache_entries: int = Field(default=4096, ge=1)
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     """Condensed blocks kept in memory; the longest unused make room."""
+    nats: NatsSettings = NatsSettings()
+    """The broker, where a model's summaries are kept for every replica; not connected to without `store_key_file`."""
+    store_key_file: Path | None = None
+    """64 hex digits that seal them, the same for all replicas; None: they are kept in memory only."""
+    store_bucket: str = Field(default="stream-summaries", pattern=r"^[A-Za-z0-9_-]+$")
+    store_bytes: int = Field(default=256 * 1024 * 1024, ge=1024 * 1024)
+    """Of a new bucket, at most; when it is full nothing is added until something expires."""
+    store_ttl_s: float = Field(default=86_400.0, ge=1)
+    """A summary is forgotten after that time."""
+    store_replicas: int = Field(default=1, ge=1, le=5)
     max_messages: int = Field(default=20_000, ge=1)
     """Of one conversation."""
     max_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TOKENIZER_FILE: Final = "tokenizer.json"
+GGUF: Final = ".gguf"
 SEGMENT_CACHE_ENTRIES: Final = 65_536
 _UNCACHED_CHARACTERS: Final = 48
 
@@ -171,9 +172,10 @@ class Counters:
         self._loaded: dict[Path, Counter] = {}
         self._lock = threading.Lock()
         for (tier, _), model in self._models.items():
-            if model.tokenizer is not None and not (model.tokenizer / TOKENIZER_FILE).is_file():
+            path = model.tokenizer
+            if path is not None and not (path if path.suffix == GGUF else path / TOKENIZER_FILE).is_file():
                 raise ConfigError(
-                    f"model {model.id!r} of tier {tier!r}: no {TOKENIZER_FILE} in {model.tokenizer}", param="tokenizer"
+                    f"model {model.id!r} of tier {tier!r}: no {TOKENIZER_FILE} in {path}", param="tokenizer"
                 )
 
     def of(self, tier: str, model: str) -> Counter:
@@ -204,6 +206,8 @@ class Counters:
         from stream_summarizer.template import read_template  # noqa: PLC0415
 
         try:
+            if folder.suffix == GGUF:
+                return self._load_gguf(folder)
             template = read_template(folder, self._now)
             if template is None:
                 log.warning("no chat template in %s: token counts of its model are estimates", folder)
@@ -214,6 +218,17 @@ class Counters:
         except Exception as error:  # noqa: BLE001  (the library raises bare Exception for a damaged file)
             log.error("tokenizer %s can't be used, token counts are estimates: %s", folder, error)  # noqa: TRY400
         return self._estimating
+
+    def _load_gguf(self, path: Path) -> Counter:
+        from stream_summarizer.gguf_tokenizer import read_gguf_tokenizer  # noqa: PLC0415  (as above)
+        from stream_summarizer.template import ChatTemplate  # noqa: PLC0415
+
+        found = read_gguf_tokenizer(path)
+        if not found.template:
+            log.warning("no chat template in %s: token counts of its model are estimates", path)
+            return self._estimating
+        template = ChatTemplate({"default": found.template}, found.special_tokens, self._now)
+        return TokenizerCounter(found.tokenizer, template, self._image_tokens)
 
 
 def models_of(deployment: Deployment) -> dict[tuple[str, str], ModelConfig]:

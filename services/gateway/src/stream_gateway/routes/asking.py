@@ -16,6 +16,7 @@ from stream_gateway.backends.registry import Registry
 from stream_gateway.dialects.contract import Dialect, Spoken, Translation
 from stream_gateway.errors import Headers
 from stream_gateway.feedback import Answered, RecentAnswers
+from stream_gateway.fitting import wants_whole
 from stream_gateway.lifeline import ClientGone, Lifeline, Running
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
 from stream_gateway.stream import (
@@ -120,6 +121,7 @@ class AskRoute:
                 privacy=privacy if spoken.privacy is None else spoken.privacy,
                 trace=_trace(fields),
                 tell=exchange.tell,
+                whole=wants_whole(_text(fields.get(b"x-stream-context"))),
             )
             del body
             exchange.understood(spoken)

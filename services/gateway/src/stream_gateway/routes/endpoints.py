@@ -20,6 +20,7 @@ _HEADERS: Final = {
     "x-stream-tier": "The tier that answers; left out while a stream waits and another one may still answer",
     "x-stream-model": "Its model, likewise",
     "x-stream-cluster": "Whose worker answers; left out on a tier without clusters, and while a stream waits",
+    "x-stream-context": "How many tokens became how many and which messages were condensed; absent when none was",
     "x-stream-reason": "Why, and what else befell the request",
     "x-request-id": "Of this request",
 }
@@ -143,7 +144,15 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
                 "required": False,
                 "description": "Privacy class of this request; it can only raise the key's own.",
                 "schema": {"type": "string"},
-            }
+            },
+            {
+                "name": "x-stream-context",
+                "in": "header",
+                "required": False,
+                "description": "`full` forbids condensing: only models whose window holds the whole conversation "
+                "are asked, else 400 `context_length_exceeded`. `auto`, the default, condenses where it must.",
+                "schema": {"type": "string", "enum": ["auto", "full"]},
+            },
         ],
         "requestBody": {
             "required": True,

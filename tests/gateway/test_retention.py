@@ -1,0 +1,75 @@
+"""Long conversations stay on the cheap tier, and what was said in them is still there."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import aiohttp
+import pytest
+from gateway.stage import Gateway, Stage, chat, tier, tls_env
+
+from stream_core.testing import programs
+
+pytestmark = pytest.mark.process
+WINDOW = 4096
+TURNS = 40
+FACTS = [
+    ("We are moving to Utrecht in June.", "Which town are we moving to?", "Utrecht"),
+    ("My dog is called Biscuit.", "What is my dog called?", "Biscuit"),
+    ("The rent is $1,340 a month.", "How much is the rent?", "$1,340"),
+    ("The dentist sees me on March 14 at 9:20.", "When do I see the dentist?", "March 14"),
+    ("Please always answer in metric units.", "How tall is a door usually?", "metric units"),
+    ("The library card has the number 77-4410.", "What number does my library card have?", "77-4410"),
+    ("My sister Ramona plays the cello.", "What does my sister play?", "cello"),
+    ("The function is named parse_tide_table.", "What is the function named?", "parse_tide_table"),
+]
+TOPICS = ["the garden", "the weather", "a film", "bread", "old maps", "cycling", "the sea", "chess"]
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Gateway]:
+    """A gateway with the real judge and summarizer, a small local model and a large cloud one."""
+    small = [{"id": "small", "upstream": "scripted", "context_window": WINDOW}]
+    large = [{"id": "large", "upstream": "scripted", "context_window": 131_072}]
+    tiers = [tier("local", engine, models=small), tier("cloud", engine, models=large)]
+    stage = Stage(tmp_path_factory.mktemp("retention"), {"tiers": tiers, "policy": {"good_enough": 0.3}})
+    with contextlib.ExitStack() as stack:
+        targets = {}
+        for name in ("judge", "summarizer"):
+            env = {"STREAM_CONFIG": str(stage.folder / "stream.yaml"), **tls_env(name, stage.folder / "tls", name)}
+            program = stack.enter_context(programs.start(f"stream_{name}", env=env))
+            targets[f"{name}_target"] = f"127.0.0.1:{program.ready['port']}"
+        yield stack.enter_context(stage.run(**targets, judge_deadline_ms=5_000, fit_deadline_ms=15_000))
+
+
+def conversation(number: int, corrected: bool) -> list[dict[str, str]]:
+    """Forty turns of small talk with one fact near the beginning, and its question at the end."""
+    fact, question, _ = FACTS[number % len(FACTS)]
+    messages = []
+    for turn in range(TURNS):
+        topic = TOPICS[(turn + number) % len(TOPICS)]
+        user = f"Tell me something about {topic}, please, part {turn}."
+        if turn == 3 + number % 5:
+            user = f"{fact} But now something about {topic}."
+        if corrected and turn == 30:
+            user = "By the way, about what I said before: it stays as it is."
+        answer = f"About {topic} there is much to say, and in part {turn} we look at how people see it. " * 6
+        messages += [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
+    return [*messages, {"role": "user", "content": question}]
+
+
+@pytest.mark.parametrize("number", range(2 * len(FACTS)))
+async def test_forty_turns_stay_local_with_their_facts(
+    number: int, gateway: Gateway, engine: str, client: aiohttp.ClientSession
+) -> None:
+    """Each row: 40 turns that exceed the small window and a simple last question: `local` answers, and has the fact."""
+    messages = conversation(number, corrected=number >= len(FACTS))
+    body: dict[str, Any] = chat("auto", stream=False) | {"messages": messages}
+    async with client.post(f"{gateway.url}/v1/chat/completions", json=body, headers=gateway.headers()) as response:
+        assert response.status == 200, await response.text()
+        assert response.headers["x-stream-tier"] == "local", response.headers["x-stream-reason"]
+        assert response.headers["x-stream-context"].startswith("condensed ")
+    async with client.get(f"{engine}/requests") as response:
+        sent = (await response.json())[-1]["body"]["messages"]
+    assert sent[-1] == messages[-1]
+    assert FACTS[number % len(FACTS)][2] in str(sent[:-1])
