@@ -174,6 +174,7 @@ def test_errors_have_anthropics_form() -> None:
         "type": "invalid_request_error",
         "message": "too long",
         "code": None,
+        "param": None,
     }
     assert error_event(StreamBroken("lost"), ID).startswith(b'event: error\ndata: {"type":"error"')
     assert b"secret" not in error_reply(RuntimeError("secret"), ID).body
