@@ -15,6 +15,7 @@
 What runs at OpenAI (built-in tools, prompts, conversations, background) is 400 with its field.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -166,7 +167,12 @@ def _check_unsupported(asked: ResponseBody) -> None:
             )
         if not isinstance(tool.get("name"), str):
             raise InvalidRequest(f"tools[{index}].name is missing", param=f"tools[{index}].name")
-    for name in asked.include or ():
+    check_include(asked.include or ())
+
+
+def check_include(names: Iterable[str]) -> None:
+    """Refuse what a response can't include here."""
+    for name in names:
         if name not in _INCLUDES:
             raise Unsupported(f"include: {name[:80]!r} is not known here", param="include")
 
