@@ -1,6 +1,7 @@
 """A tier behind HTTP, by itself: what reaches the server, and what never does."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,67 @@ async def test_connections_are_used_again(engine: Engine) -> None:
     await tier.aclose()
     assert len(engine.seen) == 5
     assert len(engine.connections) == 1
+
+
+@contextlib.asynccontextmanager
+async def forgetful(kept: int) -> AsyncIterator[tuple[str, list[int]]]:
+    """A server that says it keeps its connections, and resets the first so many when they are used again."""
+    asked: list[int] = []
+    together = asyncio.Barrier(kept)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = len(asked)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readuntil(b"}")
+            asked.append(number)
+            if number < kept:
+                await together.wait()  # as many connections are kept as there were questions at once
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: 14\r\n\r\n")
+            writer.write(b"data: [DONE]\n\n")
+            await writer.drain()
+            await reader.read(1)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", asked
+    finally:
+        server.close()
+
+
+async def test_kept_connections_that_are_closed_are_passed_over() -> None:
+    """However many of them are kept, the question reaches a nearby server; a far one may have begun: asked once."""
+    async with forgetful(4) as (url, asked):
+        tier = backend(url)
+        tier._nearby = False  # no probe takes one of the connections
+        await tier.start()
+        answers = await asyncio.gather(*(tier.open(call()) for _ in range(4)))
+        assert [await drained(answer) for answer in answers] == [[b"data: [DONE]\n\n"]] * 4
+        with pytest.raises(UpstreamUnavailable):
+            await tier.open(call())
+        tier._nearby = True
+        assert await drained(await tier.open(call())) == [b"data: [DONE]\n\n"]
+        await tier.aclose()
+        assert len(asked) == 5
+
+
+async def test_a_watcher_that_overhears_its_cancellation(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library may lose a cancellation in a timeout of its own: the tier is closed all the same."""
+    tier = backend(engine.url)
+    probing = asyncio.Event()
+
+    async def lose_one() -> None:
+        monkeypatch.setattr(tier, "_probe", tier_probe)
+        probing.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    tier_probe = tier._probe
+    monkeypatch.setattr(tier, "_probe", lose_one)
+    await tier.start()
+    await probing.wait()
+    async with asyncio.timeout(20):
+        await tier.aclose()
 
 
 async def test_a_far_service_is_never_probed(engine: Engine) -> None:

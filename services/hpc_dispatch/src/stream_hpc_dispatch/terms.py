@@ -132,6 +132,8 @@ async def _lead_until_deposed(
     try:
         await asyncio.wait({leading, electing}, return_when=asyncio.FIRST_COMPLETED)
         if not leadership.deposed:
+            if electing.done():
+                electing.result()  # a fault of ours: it ends the program instead of leaving a leader that never acts
             await leading
     finally:
         leading.cancel()

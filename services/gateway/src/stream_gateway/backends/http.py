@@ -39,6 +39,8 @@ _ERROR_BODY_S: Final = 5.0
 _LARGE_BODY: Final = 1 << 20  # aiohttp wants larger ones as a file
 _FIRST_PROBE_PAUSE_S: Final = 0.1
 _PROBE_TIMEOUT_S: Final = 5.0
+_STALE_TRIES: Final = 8
+"""Engines close kept connections when they please, llama.cpp after each stream."""
 _CANCEL_AGAIN_S: Final = 1.0
 
 
@@ -132,12 +134,7 @@ class HttpBackend:
         limit_s = self._tier.first_token_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                response = await self._session.post(
-                    (self._url.removesuffix("/v1") if call.path in OUTSIDE else self._url) + call.path,
-                    data=body if len(body) < _LARGE_BODY else io.BytesIO(body),
-                    headers=headers,
-                    allow_redirects=False,
-                )
+                response = await self._post(self._session, call.path, body, headers)
         except aiohttp.ServerTimeoutError as error:
             raise self._away(f"no connection within {self._tier.connect_timeout_s:g} s") from error
         except TimeoutError as error:
@@ -149,6 +146,24 @@ class HttpBackend:
             raise await self._refused(response)
         self._health.succeeded()
         return HttpAnswer(response, first_timeout_s=limit_s, idle_timeout_s=self._tier.idle_timeout_s)
+
+    async def _post(
+        self, session: aiohttp.ClientSession, path: str, body: bytes, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Ask; kept connections that turn out to be closed are not the server's answer, and are passed over.
+
+        A far service is asked once: it may have begun, and would be paid twice.
+        """
+        again = _STALE_TRIES if self._nearby else 0
+        url = (self._url.removesuffix("/v1") if path in OUTSIDE else self._url) + path
+        while True:
+            data = body if len(body) < _LARGE_BODY else io.BytesIO(body)
+            try:
+                return await session.post(url, data=data, headers=headers, allow_redirects=False)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if not again or isinstance(error, aiohttp.ClientConnectorError):
+                    raise
+                again -= 1
 
     async def _refused(self, response: aiohttp.ClientResponse) -> StreamError:
         """Tell what an answer with another status than 200 means; the connection is given back or closed."""
