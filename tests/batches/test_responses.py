@@ -109,6 +109,10 @@ async def test_what_is_kept(official: openai.AsyncOpenAI, press: Press) -> None:
         with pytest.raises(openai.BadRequestError) as previous:
             await say(other, "x", previous_response_id=made.id)
     assert (previous.value.code, previous.value.param) == ("previous_response_not_found", "previous_response_id")
+    assert (await official.responses.retrieve(made.id, include=["reasoning.encrypted_content"])) == made
+    with pytest.raises(openai.BadRequestError) as unknown:
+        await official.responses.retrieve(made.id, include=["file_search_call.results"])
+    assert unknown.value.param == "include"
     with pytest.raises(openai.BadRequestError) as running:
         await official.responses.cancel(made.id)
     assert running.value.code == "not_in_background"

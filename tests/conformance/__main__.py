@@ -22,7 +22,7 @@ CACHE = ROOT / ".cache" / "conformance"
 PYTHON = CACHE / "venv/bin/python"
 NODE = CACHE / "node/node_modules"
 LIMIT_S = 150
-TAIL = 60
+TAIL = 150
 
 PYTHON_SUITES = {
     "openai (Python)": "openai_python.py",
@@ -76,7 +76,7 @@ def suites(house: House) -> list[Suite]:
     found.append(Suite("openai (Node)", ["node", str(CACHE / "node/openai_node.mjs")], no_node))
     for profile in ("chat", "modern"):
         scan = ["node", str(NODE / "compatcanary/src/cli.js"), "scan", "--base-url", f"{house.gateway.url}/v1"]
-        found.append(Suite(f"compatcanary, {profile}", [*scan, "--model", "play", "--profile", profile], no_node))
+        found.append(Suite(f"compatcanary, {profile}", [*scan, "--model", "stage/play", "--profile", profile], no_node))
     schema = [str(PYTHON.with_name("st")), "run", f"{house.gateway.url}/openapi.json", "--checks", "all"]
     schema += ["--exclude-checks", UNCHECKED, "--max-examples", "15", "--phases", "examples,coverage,fuzzing"]
     schema += ["--suppress-health-check", SLOWEST, "--continue-on-failure", "--generation-deterministic"]

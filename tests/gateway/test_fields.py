@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
+import anthropic
 import openai
 import pytest
 from gateway.stage import Gateway, Stage, tier
@@ -90,6 +91,31 @@ async def test_structure_binds_the_answer(official: openai.AsyncOpenAI) -> None:
     )
     calls = called.choices[0].message.tool_calls or []
     assert [call.function.name for call in calls if call.type == "function"] == ["weather"]
+
+
+async def test_the_other_dialects_mean_the_same(house: Gateway, official: openai.AsyncOpenAI) -> None:
+    """Limits, forms and forced tools of Responses and of Messages take effect at the embedded engine, too."""
+    short = await official.responses.create(model="demo", input="Tell me a long story.", max_output_tokens=5)
+    assert short.usage is not None
+    assert (short.status, short.usage.output_tokens) == ("incomplete", 5)
+    schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+    form: Any = {"format": {"type": "json_schema", "name": "x", "schema": schema, "strict": True}}
+    bound = await official.responses.create(model="demo", input="hello", text=form, max_output_tokens=40, temperature=0)
+    assert bound.output_text.replace(" ", "") in {'{"a":true}', '{"a":false}'}
+    key = house.stage.keys["all"]
+    async with anthropic.AsyncAnthropic(base_url=house.url, api_key=key, max_retries=0) as client:
+        tool: Any = {"name": "weather", "input_schema": WEATHER["function"]["parameters"]}
+        async with client.messages.stream(
+            model="demo",
+            max_tokens=120,
+            messages=HELLO,
+            tools=[tool],
+            tool_choice={"type": "any"},
+            extra_body={"temperature": 0},
+        ) as stream:
+            message = await stream.get_final_message()
+    assert [block.name for block in message.content if block.type == "tool_use"] == ["weather"]
+    assert (message.stop_reason, message.usage.input_tokens > 0) == ("tool_use", True)
 
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [

@@ -28,7 +28,7 @@ def house(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[Gat
             {
                 "tiers": [
                     tier("vectors", engine, models=model("vectors", "embeddings")),
-                    tier("verdicts", engine, models=model("verdicts", "moderations"), privacy="public"),
+                    tier("verdicts", engine, models=model("judge", "moderations"), privacy="public"),
                     tier("chatty", engine, models=model("chatty", "tokenize", "tokenize_chat")),
                     tier(
                         "demo",
@@ -113,8 +113,9 @@ async def test_tokens(house: Gateway, client: aiohttp.ClientSession) -> None:
 
 
 async def test_a_model_by_its_id(official: openai.AsyncOpenAI) -> None:
-    """`GET /v1/models/{id}` finds one, with slashes too; another one is 404."""
+    """`GET /v1/models/{id}` finds one, with slashes too, and by a bare name as requests do; another one is 404."""
     assert (await official.models.retrieve("demo/demo")).id == "demo/demo"
+    assert (await official.models.retrieve("judge")).stream["tier"] == "verdicts"  # type: ignore[attr-defined]  # ours, beside OpenAI's fields
     with pytest.raises(openai.NotFoundError) as caught:
         await official.models.retrieve("nope")
     assert caught.value.code == "model_not_found"

@@ -177,17 +177,21 @@ async def test_a_key_for_one_tier(gateway: Gateway, client: aiohttp.ClientSessio
         ("DELETE", PATH, 405, "method_not_allowed"),
         ("OPTIONS", PATH, 405, "method_not_allowed"),
         ("POST", "/v1/models", 405, "method_not_allowed"),
+        ("PATCH", "/v1/files/file-1", 405, "method_not_allowed"),
+        ("POST", "/livez", 405, "method_not_allowed"),
     ],
 )
 async def test_what_is_not_there(
     gateway: Gateway, client: aiohttp.ClientSession, method: str, path: str, status: int, code: str
 ) -> None:
-    """Unknown paths and wrong methods have OpenAI's body too, and no CORS header invites browsers."""
+    """Unknown paths and wrong methods have OpenAI's body too, the methods that there are, and no CORS header."""
     async with client.request(method, gateway.url + path, headers=gateway.headers()) as response:
         assert response.status == status
         assert error_of(await response.read())["code"] == code
         assert "access-control-allow-origin" not in response.headers
         assert ("allow" in response.headers) == (status == 405)
+        if path.startswith("/v1/files"):
+            assert response.headers["allow"] == "GET, DELETE"
 
 
 @pytest.mark.parametrize(

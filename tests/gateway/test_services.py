@@ -89,6 +89,21 @@ async def test_the_judge_decides(assisted: tuple[Gateway, Program, Program], cli
     assert "default" not in response.headers["x-stream-reason"]
 
 
+async def test_a_message_is_counted_and_condensed_as_chat_is(
+    assisted: tuple[Gateway, Program, Program], client: aiohttp.ClientSession
+) -> None:
+    """`count_tokens` gives the number of tokens that the same message, in Anthropic's form, is condensed from."""
+    system, *rest = conversation(60)
+    body = {"model": "local", "max_tokens": 64, "system": system["content"], "messages": rest}
+    url, headers = f"{assisted[0].url}/v1/messages", assisted[0].headers()
+    async with client.post(f"{url}/count_tokens", json=body, headers=headers) as response:
+        tokens = (await response.json())["input_tokens"]
+    async with client.post(url, json=body, headers=headers) as response:
+        assert response.status == 200
+        assert f"condensed {tokens} to" in response.headers["x-stream-reason"]
+    assert tokens > WINDOW
+
+
 async def test_a_pin_asks_no_judge(assisted: tuple[Gateway, Program, Program], client: aiohttp.ClientSession) -> None:
     """A caller who names a tier gets it, without a score."""
     response, _ = await ask(assisted[0], client, "cloud")

@@ -1,9 +1,22 @@
 """LangChain's own integration tests for chat models, with ChatOpenAI as the client."""
 
+import base64
 import os
 
+import httpx
+import pytest
 from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ChatModelIntegrationTests
+
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+@pytest.fixture(autouse=True)
+def no_downloads(monkeypatch):
+    """The suite downloads its picture from the internet; this is another one."""
+    monkeypatch.setattr(httpx, "get", lambda url, **_: httpx.Response(200, content=PIXEL))
 
 
 class TestStream(ChatModelIntegrationTests):

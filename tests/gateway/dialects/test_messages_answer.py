@@ -135,6 +135,15 @@ def test_a_whole_answer() -> None:
     assert (answer["stop_reason"], answer["usage"]["input_tokens"], answer["model"]) == ("tool_use", 7, "m-1")
 
 
+@pytest.mark.parametrize("arguments", ["{nonsense", "[1]", "[" * 300 + "]" * 300])
+def test_arguments_that_are_no_object_are_shown_as_they_are(arguments: str) -> None:
+    """The client's tool decides what to make of them."""
+    calls = [{"id": "c1", "function": {"name": "f", "arguments": arguments}}]
+    body = orjson.dumps({"choices": [{"message": {"tool_calls": calls}, "finish_reason": "tool_calls"}]})
+    answer = orjson.loads(MessagesAnswer(ID, "m", thinking=True).whole(body))
+    assert answer["content"][0]["input"] == {"_unparsed": arguments}
+
+
 def test_what_breaks_a_stream() -> None:
     """An engine's error event, an event that is none, and an end without a reason are failures, no short answers."""
     for event in (b'data: {"error":{"message":"core died"}}\n\n', b"data: {nonsense\n\n"):
@@ -165,6 +174,7 @@ def test_errors_have_anthropics_form() -> None:
         "type": "invalid_request_error",
         "message": "too long",
         "code": None,
+        "param": None,
     }
     assert error_event(StreamBroken("lost"), ID).startswith(b'event: error\ndata: {"type":"error"')
     assert b"secret" not in error_reply(RuntimeError("secret"), ID).body

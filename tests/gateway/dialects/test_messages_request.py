@@ -159,6 +159,8 @@ WRONG: list[tuple[dict[str, Any], str, type[InvalidRequest]]] = [
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type", Unsupported),
     ({"mcp_servers": [{"url": "x"}]}, "mcp_servers", Unsupported),
     ({"container": "c"}, "container", Unsupported),
+    ({"n": 2}, "n", Unsupported),
+    ({"context_management": {"edits": 5}}, "context_management.edits", InvalidRequest),
     ({"context_management": {"edits": [{"type": "compact"}]}}, "context_management", Unsupported),
     (turns({"type": "document", "source": {"type": "base64"}}), "messages[0].content[0]", Unsupported),
     (turns({"type": "search_result"}), "messages[0].content[0]", Unsupported),

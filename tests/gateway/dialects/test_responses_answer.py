@@ -6,7 +6,7 @@ import orjson
 import pytest
 from openai.types.responses import Response
 
-from stream_core.errors import RemoteError, StreamBroken
+from stream_core.errors import RemoteError, StreamBroken, UpstreamRejected
 from stream_gateway.dialects.responses_answer import ResponsesAnswer
 
 DONE = b"data: [DONE]\n\n"
@@ -136,6 +136,8 @@ def test_what_breaks_a_stream() -> None:
     assert (error["type"], error["code"], error["sequence_number"]) == ("error", "stream_broken", count)
     assert (failed["type"], failed["response"]["status"]) == ("response.failed", "failed")
     assert failed["response"]["error"] == {"code": "stream_broken", "message": "lost"}
+    odd = UpstreamRejected("x", status=400, body=b"{nonsense", content_type="application/json")
+    assert b'"code":"upstream_rejected"' in answer.broken(odd, "ab")
     with pytest.raises(StreamBroken):
         told(chunk(content="a"), DONE)
     with pytest.raises(StreamBroken):

@@ -147,6 +147,7 @@ WRONG: list[tuple[dict[str, Any], str, type[InvalidRequest]]] = [
     ({"tools": [FUNCTION, {"type": "file_search"}]}, "tools[1].type", Unsupported),
     ({"include": ["file_search_call.results"]}, "include", Unsupported),
     ({"background": True}, "background", Unsupported),
+    ({"n": 2}, "n", Unsupported),
     ({"conversation": "conv_1"}, "conversation", Unsupported),
     ({"prompt": {"id": "pmpt_1"}}, "prompt", Unsupported),
     ({"input": [{"type": "item_reference", "id": "x"}]}, "input[0]", Unsupported),

@@ -56,8 +56,8 @@ class App:
         path = scope["path"]
         if route := self._asking.get(path):
             await route(scope, receive, send)
-        elif path in health.PATHS and scope["method"] in {"GET", "HEAD"}:
-            await health.answer_probe(path, self._ready, send)
+        elif path in health.PATHS:
+            await health.answer_probe(scope["method"], path, self._ready, send)
         else:
             await self._loaded.wait()
             if self._surface is not None:

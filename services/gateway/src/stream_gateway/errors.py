@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any, Final
 
 import orjson
 
@@ -10,6 +11,7 @@ from stream_core.errors import LimitExceeded, StreamError, Unauthenticated, Upst
 Headers = list[tuple[bytes, bytes]]
 
 _RETRY_AFTER_S = b"2"
+_LONGEST_WORDS: Final = 2_000
 _SERVICE_UNAVAILABLE = 503
 _FRAMEWORK_CODES = {
     404: ("invalid_request_error", "not_found"),
@@ -66,6 +68,20 @@ def error_event(error: Exception, request_id: str) -> bytes:
     else:
         body = _described(error) if isinstance(error, StreamError) else _internal(request_id)
     return b"data: " + body + b"\n\n"
+
+
+def engines_words(body: bytes) -> dict[str, Any]:
+    """Give what an OpenAI error body, often an engine's own, says: "message", "code", "param"."""
+    try:
+        read = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        read = None
+    found = read.get("error", read) if isinstance(read, dict) else read
+    if isinstance(found, dict):
+        words = str(found.get("message", found))[:_LONGEST_WORDS]
+        return {"message": words, "code": found.get("code"), "param": found.get("param")}
+    words = str(found or "the engine refuses the request")[:_LONGEST_WORDS]
+    return {"message": words, "code": "upstream_rejected", "param": None}
 
 
 def _one_line(body: bytes) -> bytes | None:

@@ -4,12 +4,14 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stream_core.errors import InvalidRequest, StreamError
@@ -29,6 +31,7 @@ from stream_gateway.routes.models import Error, model_routes
 from stream_gateway.routes.responses import response_routes
 
 _log = logging.getLogger(__name__)
+_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def build_surface(
@@ -96,6 +99,13 @@ async def _on_error(request: Request, error: Exception) -> Response:
     return _response((error_reply if _speaks_messages(request) else reply_to)(error, request_id))
 
 
+def _allowed(request: Request) -> list[str]:
+    """List the methods that a path has, over all its routes."""
+    routes = request.app.router.routes
+    tried = ({**request.scope, "method": method} for method in _METHODS)
+    return [scope["method"] for scope in tried if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+
+
 def _speaks_messages(request: Request) -> bool:
     """Whether a path belongs to Anthropic's API, whose errors have another form."""
     return request.url.path.startswith("/v1/messages")
@@ -104,8 +114,11 @@ def _speaks_messages(request: Request) -> bool:
 async def _on_http_error(request: Request, error: Exception) -> Response:
     status, headers, detail = 500, {}, ""
     if isinstance(error, HTTPException):
-        status, detail, headers = error.status_code, error.detail, dict(error.headers or {})
-    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        status, detail = error.status_code, error.detail
+        headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = ", ".join(_allowed(request))  # the framework names one route's alone
+    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     body = framework_body(status, detail)
     if _speaks_messages(request):
         body = in_messages_form(body, status, request.scope["state"]["request_id"])

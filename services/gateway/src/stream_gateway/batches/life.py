@@ -18,8 +18,8 @@ from stream_gateway.batches.service import Batches
 from stream_gateway.batches.spent import Spent
 from stream_gateway.batches.store import Store
 from stream_gateway.batches.streams import ensure
-from stream_gateway.responses.archive import Archive
 from stream_gateway.batches.thumbs import Thumbs
+from stream_gateway.responses.archive import Archive
 
 
 @dataclass(frozen=True, slots=True)

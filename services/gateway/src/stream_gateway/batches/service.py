@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from stream_gateway.batches.desk import Desk
     from stream_gateway.batches.files import Files
     from stream_gateway.batches.life import Life
-    from stream_gateway.responses.archive import Archive
     from stream_gateway.batches.thumbs import Thumbs
+    from stream_gateway.responses.archive import Archive
 
 _log = logging.getLogger(__name__)
 _RETRY_S: Final = 1.0

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from stream_core.errors import StreamBroken
+from stream_core.openai.models import MAX_DEPTH
 from stream_gateway.dialects.chat_chunks import Choice, Chunk, Count, ToolCall, read_event, read_whole
 from stream_gateway.dialects.messages_errors import error_event
 
@@ -180,10 +181,11 @@ def _tool_use(id_: str, call: ToolCall, given: object) -> dict[str, Any]:
 
 def _parsed(arguments: str) -> Any:
     try:
-        return orjson.loads(arguments)
+        given = orjson.loads(arguments) if arguments.count("{") + arguments.count("[") <= MAX_DEPTH else None
     except orjson.JSONDecodeError:
-        # The model wrote no JSON: the client's own check of its tool's arguments is the place to say so.
-        return {"_unparsed": arguments}
+        given = None
+    # The model wrote no object: the client's own check of its tool's arguments is the place to say so.
+    return given if isinstance(given, dict) else {"_unparsed": arguments}
 
 
 def _event(type_: str, **fields: Any) -> bytes:

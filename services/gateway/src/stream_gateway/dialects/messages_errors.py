@@ -5,7 +5,7 @@ from typing import Any, Final
 import orjson
 
 from stream_core.errors import StreamError, UpstreamRejected
-from stream_gateway.errors import Reply, reply_to
+from stream_gateway.errors import Reply, engines_words, reply_to
 
 _TYPES: Final = {
     400: "invalid_request_error",
@@ -20,7 +20,6 @@ _TYPES: Final = {
     504: "timeout_error",
 }
 _SERVER_ERRORS: Final = 500
-_LONGEST_WORDS: Final = 2_000
 
 
 def error_reply(error: Exception, request_id: str) -> Reply:
@@ -42,7 +41,7 @@ def error_event(error: Exception, request_id: str) -> bytes:
 
 def in_messages_form(body: bytes, status: int, request_id: str) -> bytes:
     """Translate the body of an OpenAI error."""
-    return _dump(_engines(body), status, request_id)
+    return _dump(engines_words(body), status, request_id)
 
 
 def _body(error: Exception, reply: Reply, request_id: str) -> bytes:
@@ -50,22 +49,10 @@ def _body(error: Exception, reply: Reply, request_id: str) -> bytes:
     if isinstance(error, StreamError) and not isinstance(error, UpstreamRejected):
         said = {"message": error.message, "code": error.code, "param": error.param}
     else:
-        said = _engines(reply.body)
+        said = engines_words(reply.body)
     return _dump(said, reply.status, request_id)
 
 
 def _dump(said: dict[str, Any], status: int, request_id: str) -> bytes:
     kind = _TYPES.get(status, "invalid_request_error" if status < _SERVER_ERRORS else "api_error")
     return orjson.dumps({"type": "error", "error": {"type": kind, **said}, "request_id": request_id})
-
-
-def _engines(body: bytes) -> dict[str, Any]:
-    """Give what an OpenAI error body, often an engine's own, says."""
-    try:
-        read = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        read = None
-    found = read.get("error", read) if isinstance(read, dict) else read
-    if isinstance(found, dict):
-        return {"message": str(found.get("message", found))[:_LONGEST_WORDS], "code": found.get("code")}
-    return {"message": str(found or "the engine refuses the request")[:_LONGEST_WORDS], "code": "upstream_rejected"}

@@ -121,6 +121,8 @@ def parse_messages(data: bytes, *, counting: bool = False) -> Asked:
     asked = typed(body, MessagesBody)
     if asked.max_tokens is None and not counting:
         raise InvalidRequest("max_tokens is missing", param="max_tokens")
+    if body.get("n") is not None:
+        raise Unsupported("n: there is one answer to a message", param="n")
     _check_unsupported(asked)
     messages = [{"role": "system", "content": text}] if (text := system_text(asked.system)) else []
     for index, turn in enumerate(asked.messages):
@@ -131,19 +133,7 @@ def parse_messages(data: bytes, *, counting: bool = False) -> Asked:
         )
     chat: dict[str, Any] = {name: value for name, value in body.items() if name not in _KNOWN}
     chat |= {"model": asked.model, "messages": messages}
-    if asked.max_tokens is not None:
-        chat["max_tokens"] = asked.max_tokens
-    if asked.stream:
-        chat |= {"stream": True, "stream_options": {"include_usage": True}}
-    for name, value in (("temperature", asked.temperature), ("top_p", asked.top_p), ("top_k", asked.top_k)):
-        if value is not None:
-            chat[name] = value
-    if asked.stop_sequences:
-        chat["stop"] = asked.stop_sequences
-    if isinstance(user := (asked.metadata or {}).get("user_id"), str):
-        chat["user"] = user
-    chat |= _tools(asked)
-    chat |= _thinking(asked)
+    chat |= _plain(asked) | _tools(asked) | _thinking(asked)
     wants = asked.thinking is not None and asked.thinking.type != "disabled"
     return Asked(chat_of(chat), wants)
 
@@ -157,7 +147,10 @@ def _check_unsupported(asked: MessagesBody) -> None:
     for name in ("container", "mcp_servers"):
         if getattr(asked, name):
             raise Unsupported(f"{name}: there is none here", param=name)
-    for edit in (asked.context_management or {}).get("edits") or ():
+    edits = (asked.context_management or {}).get("edits") or []
+    if not isinstance(edits, list):
+        raise InvalidRequest("context_management.edits: a list is expected", param="context_management.edits")
+    for edit in edits:
         kind = edit.get("type") if isinstance(edit, dict) else edit
         if kind not in _HARMLESS_EDITS:
             raise Unsupported(f"context_management: {str(kind)[:60]!r} is not done here", param="context_management")
@@ -170,6 +163,20 @@ def _check_unsupported(asked: MessagesBody) -> None:
         if tool.input_schema is None:
             where = f"tools[{index}].input_schema"
             raise InvalidRequest(f"{where} is missing", param=where)
+
+
+def _plain(asked: MessagesBody) -> dict[str, Any]:
+    chat: dict[str, Any] = {}
+    for name in ("max_tokens", "temperature", "top_p", "top_k"):
+        if (value := getattr(asked, name)) is not None:
+            chat[name] = value
+    if asked.stream:
+        chat |= {"stream": True, "stream_options": {"include_usage": True}}
+    if asked.stop_sequences:
+        chat["stop"] = asked.stop_sequences
+    if isinstance(user := (asked.metadata or {}).get("user_id"), str):
+        chat["user"] = user
+    return chat
 
 
 def _tools(asked: MessagesBody) -> dict[str, Any]:

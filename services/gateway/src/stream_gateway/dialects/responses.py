@@ -113,7 +113,9 @@ def _stricter(classes: list[str], one: str, other: str) -> str:
 def _named(item: dict[str, Any], request_id: bytes, index: int) -> dict[str, Any]:
     """Give an input item an id, under which it is listed."""
     kind = item.get("type", "message")
-    return {"type": kind, **item, "id": item.get("id") or f"{str(kind)[:3]}_{to_hex(request_id)}{index:02x}"}
+    own = item.get("id")
+    made = f"{str(kind)[:3]}_{to_hex(request_id)}{index:02x}"
+    return {"type": kind, **item, "id": own if isinstance(own, str) and own else made}
 
 
 def _frame(wanted: Wanted, id_: str, now: int, *, stored: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import orjson
 
 from stream_core.errors import StreamBroken
 from stream_gateway.dialects.chat_chunks import Choice, Chunk, Count, ToolCall, read_event, read_whole
-from stream_gateway.errors import reply_to
+from stream_gateway.errors import engines_words, reply_to
 
 _INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
 _PARTS: Final[dict[str, dict[str, Any]]] = {
@@ -72,10 +72,8 @@ class ResponsesAnswer:
 
     def broken(self, error: Exception, request_id: str) -> bytes:
         """The error event, and the response as it failed."""
-        said = orjson.loads(reply_to(error, request_id).body)
-        found = said.get("error", {}) if isinstance(said, dict) else {}
-        told = found if isinstance(found, dict) else {"message": str(found)}
-        code, words = told.get("code") or "server_error", told.get("message") or "the answer broke"
+        told = engines_words(reply_to(error, request_id).body)
+        code, words = str(told.get("code") or "server_error"), told["message"]
         event = self._event("error", code=code, message=words, param=told.get("param"))
         self.response |= {"status": "failed", "error": {"code": code, "message": words}}
         return event + self._event("response.failed", response=self.response)

@@ -15,6 +15,7 @@
 What runs at OpenAI (built-in tools, prompts, conversations, background) is 400 with its field.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
@@ -113,6 +114,8 @@ def parse_response(data: bytes) -> Wanted:
     body = read_object(data)
     asked = typed(body, ResponseBody)
     _check_unsupported(asked)
+    if body.get("n") is not None:
+        raise Unsupported("n: there is one response to a request", param="n")
     if asked.input is None and asked.previous_response_id is None:
         raise InvalidRequest("input is missing", param="input")
     if asked.stream_options is not None and not asked.stream:
@@ -164,7 +167,12 @@ def _check_unsupported(asked: ResponseBody) -> None:
             )
         if not isinstance(tool.get("name"), str):
             raise InvalidRequest(f"tools[{index}].name is missing", param=f"tools[{index}].name")
-    for name in asked.include or ():
+    check_include(asked.include or ())
+
+
+def check_include(names: Iterable[str]) -> None:
+    """Refuse what a response can't include here."""
+    for name in names:
         if name not in _INCLUDES:
             raise Unsupported(f"include: {name[:80]!r} is not known here", param="include")
 

@@ -99,7 +99,7 @@ class AskRoute:
                 await exchange.fail(cause)
             except Exception as error:  # noqa: BLE001  (the edge: whatever it is, the client gets an answer)
                 await exchange.fail(error)
-        exchange.charge(self._pipeline)
+        exchange.charge(self._means.pipeline)
         exchange.log()
         exchange.remember(self._means.recent)
 

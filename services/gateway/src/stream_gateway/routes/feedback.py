@@ -56,6 +56,7 @@ def feedback_routes(keyring: Keyring, batches: Batches) -> APIRouter:
         tags=["feedback"],
         dependencies=[Depends(HTTPBearer(auto_error=False))],
         responses={
+            400: {"model": Error, "description": "A field is wrong"},
             401: {"model": Error, "description": "No valid API key"},
             404: {"model": Error, "description": "No such answer of this key; or this deployment keeps no feedback"},
             503: {"model": Error, "description": "The broker, which keeps it, is away"},

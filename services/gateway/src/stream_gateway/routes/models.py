@@ -140,9 +140,14 @@ def model_routes(keyring: Keyring, registry: Registry, started: int) -> APIRoute
         responses={404: {"model": Error, "description": "No such model"}},
     )
     async def get_model(model: str, principal: Annotated[Principal, Depends(caller)]) -> Model:
-        for offer in _offers(registry, principal, started):
+        offers = _offers(registry, principal, started)
+        for offer in offers:
             if offer.id == model:
                 return offer
+        # A bare name is one that exactly one tier offers, as in a request; the list has it with its tier.
+        bare = [offer for offer in offers if offer.id == f"{offer.owned_by}/{model}"]
+        if len(bare) == 1:
+            return bare[0].model_copy(update={"id": model})
         raise ModelNotFound(f"the model {model[:200]!r} does not exist, or this key may not use it", param="model")
 
     @router.get("/tiers", summary="List the tiers this key may use, the cheapest first", operation_id="list_tiers")

@@ -9,11 +9,13 @@ from pydantic import BaseModel
 from stream_core.errors import InvalidRequest, Unsupported
 from stream_gateway.auth import Principal
 from stream_gateway.batches.service import Batches
+from stream_gateway.dialects.responses_request import check_include
 from stream_gateway.routes.callers import Callers
 from stream_gateway.routes.models import Error
 
 _LONGEST_PAGE = 100
 _PAGE = 20
+_Include = Annotated[list[str] | None, Query(alias="include[]")]
 
 
 class ItemList(BaseModel):
@@ -61,7 +63,10 @@ def response_routes(callers: Callers, batches: Batches) -> APIRouter:
     caller = Annotated[Principal, Depends(callers)]
 
     @router.get("/{response_id}", summary="A stored response", operation_id="retrieve_response")
-    async def retrieve(response_id: str, principal: caller, *, stream: bool = False) -> dict[str, Any]:
+    async def retrieve(
+        response_id: str, principal: caller, include: _Include = None, *, stream: bool = False
+    ) -> dict[str, Any]:
+        check_include(include or ())
         if stream:
             raise Unsupported("stream: only responses in the background can be streamed again", param="stream")
         return (await batches.archive.find(principal.id, response_id)).response
@@ -78,7 +83,9 @@ def response_routes(callers: Callers, batches: Batches) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=_LONGEST_PAGE)] = _PAGE,
         order: Annotated[Literal["asc", "desc"], Query()] = "desc",
         after: str | None = None,
+        include: _Include = None,
     ) -> ItemList:
+        check_include(include or ())
         items = (await batches.archive.find(principal.id, response_id)).input
         listed = items[::-1] if order == "desc" else items
         start = 0

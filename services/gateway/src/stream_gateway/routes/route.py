@@ -62,10 +62,26 @@ def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max
         prefix="/v1",
         tags=["routing"],
         dependencies=[Depends(HTTPBearer(auto_error=False))],
-        responses={401: {"model": Error, "description": "No valid API key"}},
+        responses={
+            400: {"model": Error, "description": "A field is wrong"},
+            401: {"model": Error, "description": "No valid API key"},
+            403: {"model": Error, "description": "The key's or the request's class is not known"},
+            404: {"model": Error, "description": "No such model"},
+            413: {"model": Error, "description": "The body is too large"},
+        },
     )
 
-    @router.post("/route", summary="Explain where a chat request would go", operation_id="explain_route")
+    @router.post(
+        "/route",
+        summary="Explain where a chat request would go",
+        operation_id="explain_route",
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ChatBody"}}},
+            }
+        },
+    )
     async def explain(request: Request, x_stream_privacy: Annotated[str | None, Header()] = None) -> Explanation:
         principal = keyring.authenticate(request.headers.raw)
         length = request.headers.get("content-length", "")
