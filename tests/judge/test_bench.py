@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,20 @@ def test_a_folder_of_any_suffix(folders: tuple[Path, Path]) -> None:
         assert set(result[name]["stripped"]) == {"auc_local_correct", "auc_local_suffices", "apgr"}
         assert set(result[name]["stream_labels"]) == {"acc", "macro_f1"}
         assert "auc_cloud_needed" in result[name]["mtbench"]
+
+
+def test_the_dev_data_itself(folders: tuple[Path, Path]) -> None:
+    """The same questions as those that were trained on: every figure is cross-validated, and the words still tell."""
+    data, train = folders
+    (data / "queries_hidden.jsonl").unlink()
+    shutil.copy(train / "queries_dev.jsonl", data)
+    done = bench(data, train)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["about"]["cross_validated"]
+    assert result["about"]["trained_on"] == 0
+    assert result["learned"]["auc_local_correct"] > 0.8
+    assert result["random"]["auc_local_correct"] < 0.8
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from judge_training.rows import Row
 PARTS: Final = 5
 RIDGE: Final = 10.0
 OUTCOME: Final = 0.25
-"""Share of the outcome itself; best of 0.25, 0.5 on training folds."""
+"""Share of the outcome itself; the better one of 0.25 and 0.5 in cross-validation, without nesting."""
 
 
 def mixed(rows: Sequence[Row], outcomes: Floats, excluded: Sequence[int]) -> Floats:
