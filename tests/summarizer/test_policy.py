@@ -63,12 +63,12 @@ def test_indispensable(messages: list[dict[str, Any]], keep: str) -> None:
 @pytest.mark.parametrize(
     ("messages", "sizes", "budget", "keep", "summary"),
     [
-        # 80 are free, 24 of them for the latest: two of 10, of which the step of 12 takes one; the summary has 70.
+        # 80 are free, 16 of them for the latest: one of 10; the summary has 70.
         ([S, *[U, A] * 4, U], [10] * 10, 100, "x.......xx", 70),
         # One that is too large ends the tail, even if an older one would fit.
         ([S, U, A, U, A, U], [10, 5, 5, 5, 50, 10], 100, "x....x", 80),
         # A late instruction goes before the latest turns.
-        ([S, U, A, S, U, A, U, A, U], [10, 10, 10, 10, 10, 10, 10, 10, 10], 90, "x..x...xx", 50),
+        ([S, U, A, S, U, A, U, A, U], [10, 10, 10, 10, 10, 10, 10, 10, 10], 140, "x..x...xx", 100),
         # What must stay takes everything.
         ([S, U, A, U], [50, 10, 10, 50], 100, "x..x", 0),
     ],

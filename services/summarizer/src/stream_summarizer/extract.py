@@ -53,7 +53,7 @@ _FILLING_SENTENCES: Final = 300
 _LEAST_REST: Final = 12
 """Tokens; no sentence is looked for to fill less."""
 _ATTEMPTS: Final = 4
-_FULL: Final = 0.94
+_FULL: Final = 0.88
 """A selection that uses this share of its budget is good enough."""
 _SHRINK: Final = 0.98
 

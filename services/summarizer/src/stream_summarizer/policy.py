@@ -21,8 +21,8 @@ from stream_summarizer.conversation import INSTRUCTING, Conversation, Message
 
 RECENT_SHARE: Final = 0.2
 """Of the tokens left by what must stay: how much the latest units may take; the summary gets the rest."""
-STEPS: Final = 8
-"""The border moves in steps of a budget's eighth."""
+STEPS: Final = 10
+"""The border moves in steps of a budget's tenth."""
 MARK: Final = "[Summary of messages "
 ACKNOWLEDGEMENT: Final = "Noted."
 ESTIMATE_MARGIN_TOKENS: Final = 32

@@ -63,6 +63,7 @@ class _Work(NamedTuple):
 
     fitting: Fitting
     tasks: tuple[BlockTask, ...]
+    extracted: Fitted | None = None  # where no model is asked: made at once, without another change of threads
 
 
 class Summarizer(rpc.SummarizerServicer):
@@ -134,9 +135,12 @@ class Summarizer(rpc.SummarizerServicer):
             for task in work.ahead:
                 self._write_ahead(request.cache_scope, task)
             return work.reply
+        if work.extracted is not None:
+            told = await self._ask_all(request.cache_scope, (), deadline)
+            return _reply(work.fitting, work.extracted, pb.METHOD_EXTRACT, f"extraction ({told.reason})")
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(self._ask_all(request.cache_scope, work.tasks, deadline))
-            extracting = group.create_task(self._in_thread(lambda: self._extract(request, work)))
+            extracting = group.create_task(self._in_thread(lambda: self._extract(request, work.fitting)))
         told, extracted = asking.result(), extracting.result()
         if told.summaries:
             summaries = told.summaries
@@ -173,11 +177,10 @@ class Summarizer(rpc.SummarizerServicer):
                 note = f"system prompt and last turn alone take {least.tokens:,} tokens, at most {allowed:,} fit"
                 return _Whole(_uncondensed(before, least, note))
             fitting = shortened
-        if self._backend is None or self._backend.resting:
-            return _Work(fitting, ())
-        return _Work(
-            fitting, fitting.block_tasks(self._settings.summary_tokens, LEAST_SUMMARY_TOKENS, self._source_tokens)
-        )
+        tasks: tuple[BlockTask, ...] = ()
+        if self._backend is not None and not self._backend.resting:
+            tasks = fitting.block_tasks(self._settings.summary_tokens, LEAST_SUMMARY_TOKENS, self._source_tokens)
+        return _Work(fitting, tasks, None if tasks else self._extract(request, fitting))
 
     def _ahead_of(self, request: pb.FitRequest, fitting: Fitting, filled: float) -> tuple[BlockTask, ...]:
         """List what is worth summarising before it is needed: of a conversation that fills half its window."""
@@ -227,13 +230,13 @@ class Summarizer(rpc.SummarizerServicer):
     def _key(self, scope: str, task: BlockTask) -> bytes | None:
         return block_key(scope, f"model {self._backend.model if self._backend else ''}", task.key)
 
-    def _extract(self, request: pb.FitRequest, work: _Work) -> Fitted:
+    def _extract(self, request: pb.FitRequest, fitting: Fitting) -> Fitted:
         kind = f"extract {request.target.tier} {request.target.model}"
 
         def remember(content: bytes, make: Callable[[], str]) -> str:
             return self._blocks.get_or_make(block_key(request.cache_scope, kind, content), make)
 
-        return work.fitting.extracted(remember)
+        return fitting.extracted(remember)
 
     def _by_model(self, told: "_Told") -> str:
         name = self._backend.model if self._backend else ""
