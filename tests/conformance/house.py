@@ -79,7 +79,6 @@ def run_house(folder: Path) -> Iterator[House]:
             environment = {
                 "STREAM_GATEWAY__NATS__URL": broker.url,
                 "STREAM_GATEWAY__BATCH_KEY_FILE": str(folder / "batch.key"),
-                "STREAM_GATEWAY__FEEDBACK_FILE": str(folder / "feedback.jsonl"),
                 "STREAM_GATEWAY__BATCHES__LOOK_S": "0.2",
             }
             with stage.run(environment) as gateway:
