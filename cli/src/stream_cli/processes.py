@@ -100,6 +100,7 @@ class Supervisor:
             spec.ready_file.unlink(missing_ok=True)
         path = self._home.log(spec.name)
         with open(path, "ab", opener=_private) as log:  # noqa: ASYNC230  (a local file; Path has no opener)
+            log_start = log.tell()  # now: the program writes on from here, and moves it
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-I", "-S", _CHILD, str(os.getpid()), *spec.argv),
                 env=spec.env,
@@ -108,7 +109,7 @@ class Supervisor:
                 stderr=log,
                 start_new_session=True,
             )
-            running = Running(spec, process, path, log.tell(), time.monotonic())
+            running = Running(spec, process, path, log_start, time.monotonic())
         self._running[spec.name] = running
         running.watch = asyncio.create_task(self._watch(running), name=f"watch {spec.name}")
         self._started({name: each.process.pid for name, each in self._running.items()})
