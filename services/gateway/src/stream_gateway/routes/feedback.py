@@ -87,7 +87,13 @@ def feedback_routes(keyring: Keyring, batches: Batches) -> APIRouter:
         await thumbs.keep(kept)
         return Kept(request_id=kept.request_id, tier=kept.tier, good=kept.good)
 
-    @router.get("/feedback", summary="This key's thumbs, one a line", operation_id="list_feedback")
+    @router.get(
+        "/feedback",
+        summary="This key's thumbs, one a line",
+        operation_id="list_feedback",
+        response_class=Response,
+        responses={200: {"content": {_JSONL: {"schema": {"type": "string"}}}}},
+    )
     async def tell(request: Request) -> Response:
         principal = keyring.authenticate(request.headers.raw)
         lines = [msgspec.json.encode(thumb) async for thumb in batches.thumbs.read(principal.id)]
