@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from stream_hpc_dispatch import election
@@ -121,7 +121,12 @@ MOVES = st.lists(
 )
 
 
+_ANSWERED_LATE = [(0, "send"), (2, "send"), (2, "arrive"), (2, "answer"), 1.1, (2, "send"), (2, "arrive")]
+_ANSWERED_LATE += [(0, "arrive"), (0, "answer"), 3.9]
+
+
 @settings(max_examples=400, deadline=None)
+@example(_ANSWERED_LATE, [(1.0, 0.0), (1.0, 0.0), (0.9375, -7.0)])  # a clock below zero
 @given(MOVES, st.lists(st.tuples(st.floats(0.9, 1.1), st.floats(-1e6, 1e6)), min_size=3, max_size=3))
 def test_no_two_act_at_once(moves, clocks):
     """Calls that wait, are lost or answered late, replicas that stand still, clocks that run apart by a fifth."""

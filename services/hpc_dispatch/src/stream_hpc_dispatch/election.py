@@ -20,6 +20,7 @@ one's own is ever looked at:
 """
 
 from enum import Enum
+from math import inf
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -49,7 +50,7 @@ class Election(Struct, frozen=True):
     seen_at: float | None = None
     """When this revision was first seen; None: nothing was read yet."""
     leads: bool = False
-    acts_until: float = 0.0
+    acts_until: float = -inf
     deposed: bool = False
 
     @property
