@@ -98,6 +98,8 @@ def test_a_failed_pool_tells_when_its_next_try_may_be_ready():
     given_up = replace(failed, failures=failed.spec.max_failures)
     assert model_state(away, failed).ready_unix_ms == 0
     assert model_state(State((given_up,)), given_up).ready_unix_ms == 0
+    again_and_again = replace(failed, failures=4)
+    assert model_state(State((again_and_again,)), again_and_again).ready_unix_ms == 0
     assert model_state(State((failed,), stopping=True), failed).ready_unix_ms == 0
 
 

@@ -14,6 +14,8 @@ from stream_hpc_dispatch.states import ClusterState, Phase, Pilot, PoolState, St
 LeaseOf = Callable[[int], Lease]
 OffersOf = Callable[[PoolState], list[ModelOffer]]
 
+_HOPELESS_FAILURES: Final = 4
+"""Failed starts in a row after which no request waits for the next one: each has failed the same way."""
 _STATES: Final = {
     Phase.STARTING: hpc_dispatch_pb2.WORKER_STATE_STARTING,
     Phase.READY: hpc_dispatch_pb2.WORKER_STATE_READY,
@@ -65,7 +67,7 @@ def model_state(state: State, pool: PoolState) -> hpc_dispatch_pb2.ModelState:
 
 def _next_try(state: State, pool: PoolState) -> float | None:
     """When a worker will probably be ready after a failed start, so that requests may wait for it; None: not soon."""
-    gives_up = pool.failures >= pool.spec.max_failures or bool(pool.blocked)
+    gives_up = pool.failures >= min(pool.spec.max_failures, _HOPELESS_FAILURES) or bool(pool.blocked)
     if not pool.failures or gives_up or state.stopping or not state.cluster(pool.spec.key.cluster).online:
         return None
     return pool.retry_at + usual_start_s(pool)
