@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
@@ -23,7 +23,7 @@ LONGER: Final = [
     *("会".encode()[:2], "会".encode(), "议".encode()[1:], "会议".encode(), "\u017f".encode(), "\u3000".encode()),
 ]
 """Some overlap, some are halves of a letter, and some can be made of two pairs."""
-ASCII: Final = st.text(alphabet="ahtuser1 .'!/\n\r\t\u3000\u017f\u0301S", max_size=60)
+marks: Final = st.text(alphabet="ahtuser1 .'!/\n\r\t\u3000\u017f\u0301S", max_size=60)
 
 
 def written(tokens: list[bytes]) -> bytes:
@@ -59,7 +59,9 @@ def named(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @settings(deadline=None, max_examples=150)
-@given(whole=text | ASCII)
+@given(whole=text | marks)
+@example(whole="aaaaaaaa!\n/a")
+@example(whole="aaaaaaaa \n th \r\n\n  ")
 def test_it_counts_as_the_definition_does(named: tuple[str, Counter], whole: str) -> None:
     """A text has as many tokens as the naive merging of its pieces makes, counted by lines or not."""
     stem, counter = named
@@ -143,6 +145,7 @@ def test_a_prompt_by_the_published_frame(
         ("cl100k_base", written([bytes(MAX_TOKEN_BYTES + 1)]), "1,025 bytes, at most 1,024"),
         ("cl100k_base", b"\n" * (MAX_BYTES + 1), "more than 16,777,216 bytes"),
     ],
+    ids=itertools.count(),
 )
 def test_refused(name: str, data: bytes, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Each row: what is no usable file of ranks, and the words that say so; its model's counts are estimates."""
