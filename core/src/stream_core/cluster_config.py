@@ -42,7 +42,7 @@ class ModelConfig(Section):
     modalities: list[Literal["text", "image", "audio"]] = ["text"]
     capabilities: list[str] = ["tools", "json_schema", "logprobs"]
     tokenizer: Path | None = None
-    """Folder with tokenizer.json and tokenizer_config.json (chat template), or a GGUF file: makes counts exact."""
+    """Folder with tokenizer.json and tokenizer_config.json, a GGUF file, or OpenAI's *.tiktoken: makes counts exact."""
     price: Price | None = None
     """Needed of the tier "cloud" where `policy.cloud_budget` is set."""
     demo: bool = False

@@ -2,7 +2,8 @@
 
 What is exact: text, tool definitions, tool calls and their results. What stays an estimate even with a tokenizer, and
 is said so: images, sound and files; a last message by the assistant, which engines continue in different ways; a
-conversation that the template refuses.
+conversation that the template refuses. By a tiktoken file, whose models' templates are secret, messages of plain text
+alone are exact.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ from stream_summarizer.estimate import (
     estimate_message,
     estimate_tools,
 )
-from stream_summarizer.splitting import LLAMA3_SPLIT, QWEN2_SPLIT
+from stream_summarizer.splitting import CL100K_SPLIT, LLAMA3_SPLIT, QWEN2_SPLIT
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,12 +39,23 @@ log = logging.getLogger(__name__)
 
 TOKENIZER_FILE: Final = "tokenizer.json"
 GGUF: Final = ".gguf"
+TIKTOKEN: Final = ".tiktoken"
 SEGMENT_CACHE_ENTRIES: Final = 65_536
 _UNCACHED_CHARACTERS: Final = 8
-SAFE_SPLITS: Final = frozenset({LLAMA3_SPLIT, QWEN2_SPLIT})
+SAFE_SPLITS: Final = frozenset({CL100K_SPLIT, LLAMA3_SPLIT, QWEN2_SPLIT})
 """Patterns of which no match holds a line end and then something that is no space."""
+PUBLISHED_MESSAGE_TOKENS: Final = 3
+"""What OpenAI says that a message has besides its role, its name and its text."""
+PUBLISHED_NAME_TOKENS: Final = 1
+"""What a name has besides its own tokens."""
+PUBLISHED_REPLY_TOKENS: Final = 3
+"""With these the answer starts."""
+_PLAIN_FIELDS: Final = frozenset({"role", "content", "name"})
+_PLAIN_ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 _LINE_START: Final = re.compile(r"(?<=\n)(?=\S)")
 
+_NOWHERE: Final = "(?!)"
+"""A pattern that matches nowhere: without special tokens a text is one piece."""
 _PLACE_FREE: Final = frozenset(
     {"ByteLevel", "Split", "Digits", "Punctuation", "Whitespace", "WhitespaceSplit", "BertPreTokenizer", "Sequence"}
     | {"NFC", "NFD", "NFKC", "NFKD", "Lowercase", "Replace", "BertNormalizer", "StripAccents", "UnicodeScripts"}
@@ -100,16 +112,15 @@ class EstimatingCounter:
         return Count(FRAME_TOKENS + estimate_tools(tools) + sum(map(self.message, messages)), exact=False)
 
 
-class TokenizerCounter:
-    """For a model whose tokenizer folder is here."""
+class _Vocabulary:
+    """Counts texts by a tokenizer, a repeated piece once."""
 
     exact = True
 
-    def __init__(self, tokenizer: "Tokenizer", template: "ChatTemplate", image_tokens: int) -> None:
+    def __init__(self, tokenizer: "Tokenizer", image_tokens: int) -> None:
         tokenizer.no_truncation()  # files often ask for it, and a count must see everything
         tokenizer.no_padding()
         self._tokenizer = tokenizer
-        self._template = template
         self._image_tokens = image_tokens
         description = json.loads(tokenizer.to_str())
         self._splitter = _splitter(description)
@@ -123,23 +134,9 @@ class TokenizerCounter:
             return self._encode(text)
         return sum(self._segment(segment) for segment in self._splitter.split(text) if segment)
 
-    def message(self, message: Message) -> int:
-        """Count a message, its frame by a round figure."""
+    def _content(self, message: Message) -> int:
         calls = sum(self.text(call.name) + self.text(call.arguments) + MESSAGE_TOKENS for call in message.calls)
-        return self.text(message.text) + calls + self._media(message) + MESSAGE_TOKENS
-
-    def prompt(self, messages: Sequence[Message], tools: bytes) -> Count:
-        """Count a prompt by rendering it."""
-        from stream_summarizer.template import TemplateRefused  # noqa: PLC0415  (jinja2 costs start-up time)
-
-        views = [_view(message, self._template) for message in messages]
-        try:
-            prompt = self._template.render([view for view, _ in views], msgspec.json.decode(tools) if tools else [])
-        except TemplateRefused:
-            total = FRAME_TOKENS + estimate_tools(tools) + sum(map(self.message, messages))
-            return Count(total, exact=False)
-        faithful = all(alike for _, alike in views) and messages[-1].role != "assistant"
-        return Count(self.text(prompt) + sum(map(self._media, messages)), exact=faithful)
+        return self.text(message.text) + calls + self._media(message)
 
     def _media(self, message: Message) -> int:
         return sum(estimate_medium(medium, self._image_tokens) for medium in message.media)
@@ -164,6 +161,52 @@ class TokenizerCounter:
         return tokens
 
 
+class TokenizerCounter(_Vocabulary):
+    """For a model whose tokenizer and template are here."""
+
+    def __init__(self, tokenizer: "Tokenizer", template: "ChatTemplate", image_tokens: int) -> None:
+        super().__init__(tokenizer, image_tokens)
+        self._template = template
+
+    def message(self, message: Message) -> int:
+        """Count a message, its frame by a round figure."""
+        return self._content(message) + MESSAGE_TOKENS
+
+    def prompt(self, messages: Sequence[Message], tools: bytes) -> Count:
+        """Count a prompt by rendering it."""
+        from stream_summarizer.template import TemplateRefused  # noqa: PLC0415  (jinja2 costs start-up time)
+
+        views = [_view(message, self._template) for message in messages]
+        try:
+            prompt = self._template.render([view for view, _ in views], msgspec.json.decode(tools) if tools else [])
+        except TemplateRefused:
+            total = FRAME_TOKENS + estimate_tools(tools) + sum(map(self.message, messages))
+            return Count(total, exact=False)
+        faithful = all(alike for _, alike in views) and messages[-1].role != "assistant"
+        return Count(self.text(prompt) + sum(map(self._media, messages)), exact=faithful)
+
+
+class FramedCounter(_Vocabulary):
+    """For a model whose tokenizer is here and whose template is secret: what its maker says that a message costs."""
+
+    def message(self, message: Message) -> int:
+        """Count a message with its frame."""
+        name = msgspec.json.decode(message.raw, type=_Named).name
+        named = 0 if name is None else self.text(name) + PUBLISHED_NAME_TOKENS
+        return PUBLISHED_MESSAGE_TOKENS + self.text(message.role) + named + self._content(message)
+
+    def prompt(self, messages: Sequence[Message], tools: bytes) -> Count:
+        """Count a prompt; how tools, calls and parts are written is not published, so with them it is an estimate."""
+        total = PUBLISHED_REPLY_TOKENS + sum(map(self.message, messages))
+        if tools:
+            total += estimate_tools(tools)
+        return Count(total, exact=not tools and all(map(_plain, messages)))
+
+
+class _Named(msgspec.Struct):
+    name: str | None = None
+
+
 class Counters:
     """Finds the counter of a tier's model; loads each tokenizer folder once, when it is first asked for."""
 
@@ -180,10 +223,12 @@ class Counters:
         self._loaded: dict[Path, Counter] = {}
         self._lock = threading.Lock()
         for (tier, _), model in self._models.items():
-            path = model.tokenizer
-            if path is not None and not (path if path.suffix == GGUF else path / TOKENIZER_FILE).is_file():
+            if model.tokenizer is None:
+                continue
+            wanted = model.tokenizer if model.tokenizer.suffix in {GGUF, TIKTOKEN} else model.tokenizer / TOKENIZER_FILE
+            if not wanted.is_file():
                 raise ConfigError(
-                    f"model {model.id!r} of tier {tier!r}: no {TOKENIZER_FILE} in {path}", param="tokenizer"
+                    f"model {model.id!r} of tier {tier!r}: no {wanted.name} in {wanted.parent}", param="tokenizer"
                 )
 
     def of(self, tier: str, model: str) -> Counter:
@@ -216,6 +261,8 @@ class Counters:
         try:
             if folder.suffix == GGUF:
                 return self._load_gguf(folder)
+            if folder.suffix == TIKTOKEN:
+                return self._load_tiktoken(folder)
             template = read_template(folder, self._now)
             if template is None:
                 log.warning("no chat template in %s: token counts of its model are estimates", folder)
@@ -238,6 +285,11 @@ class Counters:
         template = ChatTemplate({"default": found.template}, found.special_tokens, self._now)
         return TokenizerCounter(found.tokenizer, template, self._image_tokens)
 
+    def _load_tiktoken(self, path: Path) -> Counter:
+        from stream_summarizer.tiktoken_file import read_tiktoken_file  # noqa: PLC0415  (as above)
+
+        return FramedCounter(read_tiktoken_file(path), self._image_tokens)
+
 
 def models_of(deployment: Deployment) -> dict[tuple[str, str], ModelConfig]:
     """List what the deployment offers by (tier, model id): of enabled tiers and of the pools of their clusters."""
@@ -255,10 +307,10 @@ def _splitter(tokenizer: dict[str, Any]) -> re.Pattern[str] | None:
     steps = _step_types(tokenizer.get("normalizer")) | _step_types(tokenizer.get("pre_tokenizer"))
     added = [token for token in tokenizer.get("added_tokens", ()) if not token["normalized"]]
     plain = not any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added)
-    if not (steps <= _PLACE_FREE and plain and added):
+    if not (steps <= _PLACE_FREE and plain):
         return None
     longest_first = sorted((token["content"] for token in added), key=len, reverse=True)
-    return re.compile(f"({'|'.join(map(re.escape, longest_first))})")
+    return re.compile(f"({'|'.join(map(re.escape, longest_first)) or _NOWHERE})")
 
 
 def _cuts_at_lines(tokenizer: dict[str, Any]) -> bool:
@@ -302,6 +354,13 @@ def _view(message: Message, template: "ChatTemplate") -> tuple[dict[str, Any], b
 def _without_data(part: dict[str, Any]) -> dict[str, Any]:
     """Leave out base64: the template writes a mark for an image, and `estimate_medium` counts it."""
     return part if part["type"] == "text" else {"type": part["type"], part["type"]: {}}
+
+
+def _plain(message: Message) -> bool:
+    """Tell whether a message is nothing but a role, perhaps a name, and one text."""
+    view: dict[str, Any] = msgspec.json.decode(message.raw)
+    given = {field for field, value in view.items() if value is not None}
+    return given <= _PLAIN_FIELDS and message.role in _PLAIN_ROLES and isinstance(view.get("content"), str)
 
 
 def _call_views(calls: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
