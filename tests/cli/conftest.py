@@ -15,6 +15,11 @@ from typer.testing import CliRunner
 
 from stream_cli.__main__ import app
 
+# A test run under nohup, or in the background of a script, ignores these, and so would all programs that it starts.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 PATIENCE_S = 30.0
 AWAY = ("STREAM_", "NATS_URL", "OPENAI_", "OPENROUTER_")
 

@@ -132,6 +132,9 @@ async def test_an_unreachable_cluster_costs_no_error(stage: Scene) -> None:
     listener = await nats.connect(stage.parts.nats_url)
     await listener.subscribe(subjects.lease_in(ghost.lease_id), cb=count)
     await listener.flush()
+    # Between the two workers it is seen to be away: "hot" is then the ghost's.
+    await stage.dispatch.say("alpha", "offline", reason="between two workers")
+    await stage.told("/v1/models/hpc", lambda told: told["stream"]["clusters"][0]["state"] == "offline")
     await stage.dispatch.say("alpha", "hot", ghost)
     await both_hot(stage)
     assert (await ask(stage))[0] == "beta"
