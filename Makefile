@@ -24,7 +24,7 @@ help:  ## this list
 up: .venv/installed  ## start everything on this machine; Ctrl-C stops it
 	@exec $(BIN)/stream up
 
-test: .venv/installed  ## all tests, with real parts (at most 8 minutes on 2 cores)
+test: .venv/installed  ## all tests, with real parts (about 10 minutes on 2 cores)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc
 
 test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute and vLLM (at most 20 minutes)
