@@ -144,13 +144,16 @@ async def test_kept_connections_that_are_closed_are_passed_over() -> None:
 async def test_a_watcher_that_overhears_its_cancellation(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library may lose a cancellation in a timeout of its own: the tier is closed all the same."""
     tier = backend(engine.url)
-    probing = asyncio.Event()
+    probing, overheard = asyncio.Event(), 0
 
     async def lose_one() -> None:
+        nonlocal overheard
         monkeypatch.setattr(tier, "_probe", tier_probe)
         probing.set()
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            overheard += 1
 
     tier_probe = tier._probe
     monkeypatch.setattr(tier, "_probe", lose_one)
@@ -158,6 +161,9 @@ async def test_a_watcher_that_overhears_its_cancellation(engine: Engine, monkeyp
     await probing.wait()
     async with asyncio.timeout(20):
         await tier.aclose()
+    assert overheard == 1
+    assert tier._watcher is not None
+    assert tier._watcher.done()
 
 
 async def test_a_far_service_is_never_probed(engine: Engine) -> None:
