@@ -235,6 +235,10 @@ async def test_a_client_that_leaves_stops_vllm(road, session, tier):
         complete = node.counted(metrics, "vllm:request_success_total")
         return made, complete, node.counted(metrics, "vllm:num_requests_running")
 
+    async def idle() -> bool:
+        return (await told())[2] == 0
+
+    await until(idle)  # vLLM counts an answer a moment after it has sent it
     made_before, complete_before, _ = await told()
     chunks = tier.chunks(**LONG)
     async for chunk in chunks:
