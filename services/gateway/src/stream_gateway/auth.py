@@ -6,31 +6,15 @@ a stored one, so comparing takes no other care.
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from stream_core.api_keys import FULL, KeyRecord, digest, load_keys
 from stream_core.errors import ConfigError, Unauthenticated
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.watch import FileWatch, follow
 
 _log = logging.getLogger(__name__)
 _MAX_KEY = 512
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Whoever holds a valid key."""
-
-    id: str
-    """The key's id, never the key."""
-    tiers: frozenset[str] | None
-    """What it may use; None: every tier."""
-    privacy: str | None
-    """Class of all its requests; None: the policy's default."""
-    clusters: frozenset[str] | None = None
-    """Which clusters it may use; None: every one of its tiers."""
-    whole: bool = False
-    """Whether its conversations may never be condensed."""
 
 
 class Keyring:

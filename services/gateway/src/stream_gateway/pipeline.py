@@ -23,8 +23,8 @@ from stream_core.errors import (
 from stream_core.ids import to_hex
 from stream_core.openai.chunks import Usage
 from stream_core.openai.models import ChatRequest
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.adapting import CloudShare
-from stream_gateway.auth import Principal
 from stream_gateway.backends.contract import Answer, Call, Tell
 from stream_gateway.backends.registry import Entry, Generation
 from stream_gateway.fitting import Fitted, Fitting, Unfit

@@ -15,7 +15,7 @@ from stream_core.broker_client import NatsError
 from stream_core.errors import FrameError, InvalidRequest, RemoteError, SealError, StreamError
 from stream_core.ids import new_id, to_hex
 from stream_core.openai.chunks import usage_of_body
-from stream_gateway.auth import Principal
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.faults import StoreAway
 from stream_gateway.batches.lines import Bad, Good, Line, check

@@ -8,7 +8,7 @@ from typing import Final
 
 from stream_core.broker_client import Msg
 from stream_core.errors import FrameError, SealError
-from stream_gateway.auth import Principal
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.batches.execute import Executor
 from stream_gateway.batches.faults import StoreAway
 from stream_gateway.batches.gauge import Gauge

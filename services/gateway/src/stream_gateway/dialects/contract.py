@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stream_core.openai.models import ChatRequest
-from stream_gateway.auth import Principal
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.errors import Reply, error_event, reply_to
 
 

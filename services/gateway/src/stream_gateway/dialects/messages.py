@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from stream_core.ids import to_hex
-from stream_gateway.auth import Principal
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.dialects.contract import Spoken
 from stream_gateway.dialects.messages_answer import MessagesAnswer
 from stream_gateway.dialects.messages_errors import error_event, error_reply

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from stream_core.openai.models import ChatRequest, parse_chat
-from stream_gateway.auth import Principal
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.dialects.contract import OpenAiDialect, Spoken, Translation
 
 

@@ -9,7 +9,7 @@ import orjson
 from stream_core.errors import InvalidRequest, Unsupported
 from stream_core.ids import to_hex
 from stream_core.openai.models import chat_of
-from stream_gateway.auth import Principal
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.faults import NotConfigured
 from stream_gateway.batches.service import SETTING, Batches

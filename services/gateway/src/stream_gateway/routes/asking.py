@@ -11,7 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from stream_core.errors import InvalidRequest, RemoteError, StreamError, UpstreamRejected, UpstreamUnavailable
 from stream_core.ids import new_id, to_hex
-from stream_gateway.auth import Keyring, Principal
+from stream_gateway.accounts.principal import Principal
+from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.dialects.contract import Dialect, Spoken, Translation
 from stream_gateway.errors import Headers

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header
 from fastapi.security import HTTPBearer
 
-from stream_gateway.auth import Principal
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.batches.records import Wish
 from stream_gateway.batches.service import Batches
 from stream_gateway.routes.callers import Callers, Limit, page

@@ -6,7 +6,8 @@ from typing import Annotated, Final, Protocol, TypeVar
 from fastapi import Query, Request
 
 from stream_core.errors import InvalidRequest
-from stream_gateway.auth import Keyring, Principal
+from stream_gateway.accounts.principal import Principal
+from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.routing import request_class
 

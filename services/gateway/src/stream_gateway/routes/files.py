@@ -8,7 +8,7 @@ from fastapi.security import HTTPBearer
 from starlette.requests import ClientDisconnect
 
 from stream_core.errors import InvalidRequest
-from stream_gateway.auth import Principal
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.batches.service import Batches
 from stream_gateway.routes.callers import LONGEST_PAGE, Callers, Limit, page
 from stream_gateway.routes.models import Error

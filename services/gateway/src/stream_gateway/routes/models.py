@@ -7,7 +7,8 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from stream_core.errors import ModelNotFound
-from stream_gateway.auth import Keyring, Principal
+from stream_gateway.accounts.principal import Principal
+from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Generation, Registry
 from stream_gateway.routing import AUTO, Ask, ModelView, Pin, TierView, permitted, request_class
 from stream_gateway.standing import Standing, State, overall

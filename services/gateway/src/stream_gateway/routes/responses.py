@@ -7,7 +7,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from stream_core.errors import InvalidRequest, Unsupported
-from stream_gateway.auth import Principal
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.batches.service import Batches
 from stream_gateway.dialects.responses_request import check_include
 from stream_gateway.routes.callers import Callers
