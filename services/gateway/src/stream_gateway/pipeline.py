@@ -42,6 +42,7 @@ from stream_gateway.routing import (
     request_class,
     resolve,
     route,
+    unseen,
 )
 from stream_gateway.spending import Spending
 
@@ -63,6 +64,8 @@ class Trail:
     """Whether no other tier or model can answer any more."""
     context: str = ""
     """How the conversation was condensed; empty when it was sent whole."""
+    privacy: str = ""
+    """The request's class, whoever or whatever set it; empty until it is known."""
     choice: str = ""
     """Why this tier and model."""
     notes: list[str] = field(default_factory=list)
@@ -122,7 +125,7 @@ class Pipeline:
             StreamError: nobody answers it, with the reason.
         """
         tiers = generation.view()
-        ask = _ask(asked, generation, tiers)
+        ask = await _ask(asked, generation, tiers, trail)
         plan = await self._plan(asked, ask, generation, tiers, trail)
         if not plan.candidates:
             raise refusal(plan)
@@ -131,7 +134,10 @@ class Pipeline:
         failures: list[StreamError] = []
         for candidate in plan.candidates:
             entry = generation.entries[candidate.tier]
-            if out := barred(ask, candidate.tier, entry.tier.privacy, generation.deployment.policy):
+            policy = generation.deployment.policy
+            if out := barred(ask, candidate.tier, entry.tier.privacy, policy) or unseen(
+                ask, candidate.tier, candidate.model, policy
+            ):
                 raise NotAllowed(out.words)
             trail.tier, trail.model = candidate.tier, candidate.model.id
             trail.certain = candidate is plan.candidates[-1]
@@ -142,6 +148,7 @@ class Pipeline:
                 candidate.model,
                 request_id=to_hex(asked.request_id),
                 cache_scope=asked.principal.id,
+                privacy=ask.privacy,
                 whole=asked.whole or asked.principal.whole,
             )
             if isinstance(fitted, Unfit):
@@ -177,15 +184,16 @@ class Pipeline:
         """
         return self._spending.end(request_id, usage=usage, events=events, begun=True)
 
-    async def explain(self, asked: Asked, generation: Generation) -> tuple[Plan, Verdict]:
+    async def explain(self, asked: Asked, generation: Generation, trail: Trail | None = None) -> tuple[Plan, Verdict]:
         """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
         tiers = generation.view()
-        ask, policy = _ask(asked, generation, tiers), generation.deployment.policy
+        ask, policy = await _ask(asked, generation, tiers, trail or Trail()), generation.deployment.policy
         seeing = [tier.name for tier in permitted(ask, tiers, policy)]
         verdict = await self._judge.score(
             asked.chat,
             seeing,
             request_id=to_hex(asked.request_id),
+            privacy=ask.privacy,
             cache_scope="" if ask.privacy == policy.classes[0] else asked.principal.id,
         )
         scores = {} if ask.pin.tier is not None else verdict.scores
@@ -218,6 +226,7 @@ class Pipeline:
             asked.chat,
             seeing,
             request_id=to_hex(asked.request_id),
+            privacy=ask.privacy,
             # Equal questions of several keys share a score only where anybody may see them.
             cache_scope="" if ask.privacy == policy.classes[0] else asked.principal.id,
         )
@@ -271,11 +280,18 @@ def _need(spending: Spending, asked: Asked, tier: TierConfig, model: ModelConfig
     )
 
 
-def _ask(asked: Asked, generation: Generation, tiers: list[TierView]) -> Ask:
+async def _ask(asked: Asked, generation: Generation, tiers: list[TierView], trail: Trail) -> Ask:
     principal, chat = asked.principal, asked.chat
+    pin = resolve(chat.model, tiers, principal.tiers, principal.clusters)
+    trail.privacy = request_class(generation.deployment.policy, principal.privacy, asked.privacy)
+    found = await generation.detector.raised(chat.body, trail.privacy)
+    if found is not None:
+        trail.privacy = found.privacy
+        trail.notes.append(f"raised to {found.privacy}: {found.words}")
     return Ask(
-        pin=resolve(chat.model, tiers, principal.tiers, principal.clusters),
-        privacy=request_class(generation.deployment.policy, principal.privacy, asked.privacy),
+        pin=pin,
+        privacy=trail.privacy,
+        raised=found.words if found else "",
         tiers=principal.tiers,
         modalities=chat.modalities,
         max_output=chat.max_output,

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
@@ -147,7 +148,7 @@ class _Exchange:
         self.receive = receive
         self._dialect = dialect
         self._translation: Translation | None = None
-        self._keep: Callable[[], Awaitable[None]] | None = None
+        self._keep: Callable[[str], Awaitable[None]] | None = None
         self.request_id = new_id()
         self.principal: Principal | None = None
         self.stream = False
@@ -187,7 +188,8 @@ class _Exchange:
             await send_comment(self._send, f"answered by {where}: {trail.reason}", self._outcome)
         if self._translation is not None:
             sending = send_translated if self.stream else send_whole_translated
-            await sending(self._send, begun, self._headers(), self._outcome, self._translation, self._keep)
+            keep = partial(self._keep, self.trail.privacy) if self._keep else None
+            await sending(self._send, begun, self._headers(), self._outcome, self._translation, keep)
         elif streamed:
             await send_stream(self._send, begun, self._headers(), self._outcome)
         else:
