@@ -280,7 +280,7 @@ async def test_the_model_sees_nothing_beyond_its_class(certificates: Path, confi
                     reply = await summarizer.Fit(to_fit(long_talk(20), **fields), timeout=20)
                     assert reply.method == pb.METHOD_EXTRACT
                     assert "extraction (the model sees text up to 'internal' only)" in reply.note
-                    whole = await summarizer.Fit(to_fit(long_talk(20), window=6000, **fields), timeout=20)
+                    whole = await summarizer.Fit(to_fit(long_talk(20), window=20_000, **fields), timeout=20)
                     assert whole.method == pb.METHOD_UNCHANGED
                 fields["privacy"] = "internal"
                 reply = await summarizer.Fit(to_fit(long_talk(20), **fields), timeout=20)

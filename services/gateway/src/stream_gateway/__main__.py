@@ -23,6 +23,7 @@ from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.service import Batches
 from stream_gateway.feedback import RecentAnswers
+from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
@@ -74,8 +75,9 @@ async def serve(stop: asyncio.Event) -> None:
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        attended = AttendedPipeline(judge, fitting, spending)
-        lines_way = Pipeline(judge, fitting, spending)
+        fetcher = Fetcher(settings.fetch_urls)
+        attended = AttendedPipeline(judge, fitting, spending, fetcher)
+        lines_way = Pipeline(judge, fitting, spending, fetcher)
         batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending)
         stack.push_async_callback(batches.aclose)
         means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent)

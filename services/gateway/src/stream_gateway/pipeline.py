@@ -6,8 +6,10 @@ first bytes is replaced by the next one; who may see the prompt is asked again b
 """
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
+
+import orjson
 
 from stream_core.cluster_config import ModelConfig, Price
 from stream_core.deployment import CLOUD, PolicyConfig, TierConfig
@@ -27,6 +29,8 @@ from stream_gateway.accounts.principal import Principal
 from stream_gateway.adapting import CloudShare
 from stream_gateway.backends.contract import Answer, Call, Tell
 from stream_gateway.backends.registry import Entry, Generation
+from stream_gateway.fetching.fetcher import Fetcher
+from stream_gateway.fetching.links import Link
 from stream_gateway.fitting import Fitted, Fitting, Unfit
 from stream_gateway.judging import Judge, Verdict
 from stream_gateway.routing import (
@@ -44,6 +48,7 @@ from stream_gateway.routing import (
     route,
     unseen,
 )
+from stream_gateway.settings import FetchSettings
 from stream_gateway.spending import Spending
 
 _ABOUT_THE_TIER = frozenset({404, 405, 413, 429})
@@ -106,8 +111,16 @@ class Begun:
 class Pipeline:
     """Judge, policy, summarizer and backends in their order."""
 
-    def __init__(self, judge: Judge, fitting: Fitting, spending: Spending) -> None:
-        """Use these services; `spending` is what the gateway knows of the cloud's cost."""
+    def __init__(self, judge: Judge, fitting: Fitting, spending: Spending, fetcher: Fetcher | None = None) -> None:
+        """Use these services.
+
+        Args:
+            judge: scores tiers.
+            fitting: makes conversations fit.
+            spending: what the gateway knows of the cloud's cost.
+            fetcher: of images; None fetches nothing.
+        """
+        self._fetcher = fetcher or Fetcher(FetchSettings())
         self._judge = judge
         self._fitting = fitting
         self._spending = spending
@@ -126,9 +139,11 @@ class Pipeline:
         """
         tiers = generation.view()
         ask = await _ask(asked, generation, tiers, trail)
+        links = self._fetcher.check(asked.chat.body, generation.deployment.policy.classes, ask.privacy)
         plan = await self._plan(asked, ask, generation, tiers, trail)
         if not plan.candidates:
             raise refusal(plan)
+        asked = await self._inlined(asked, links)
         for waking in plan.waking:
             generation.entries[waking.tier].backend.wake(waking.model, ask.allowed_clusters)
         failures: list[StreamError] = []
@@ -188,6 +203,7 @@ class Pipeline:
         """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
         tiers = generation.view()
         ask, policy = await _ask(asked, generation, tiers, trail or Trail()), generation.deployment.policy
+        self._fetcher.check(asked.chat.body, policy.classes, ask.privacy)
         seeing = [tier.name for tier in permitted(ask, tiers, policy)]
         verdict = await self._judge.score(
             asked.chat,
@@ -249,6 +265,15 @@ class Pipeline:
             if waking.state != "offline"
         ]
         return plan
+
+    async def _inlined(self, asked: Asked, links: list[Link]) -> Asked:
+        """Fetch what a request names by its address, and put it in."""
+        if not links:
+            return asked
+        body = await self._fetcher.inlined(asked.chat.body, links)
+        more = len(orjson.dumps(body)) - len(orjson.dumps(asked.chat.body))
+        chat = replace(asked.chat, body=body, media_bytes=asked.chat.media_bytes + more)
+        return replace(asked, chat=chat, body_bytes=asked.body_bytes + more)
 
     def _wanted(self, policy: PolicyConfig) -> float | None:
         """The cloud's share, changed so that the budget lasts for the month."""
