@@ -8,6 +8,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -22,6 +23,7 @@ from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.service import Batches
+from stream_gateway.doorway import Doorway, door_limits
 from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
@@ -97,7 +99,7 @@ async def serve(stop: asyncio.Event) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=partial(Doorway, door_limits(settings)),  # type: ignore[arg-type]  # it is only ever called
                 ws="none",
                 loop="none",
                 lifespan="off",

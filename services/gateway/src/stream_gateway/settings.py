@@ -127,5 +127,12 @@ class GatewaySettings(ProgramSettings):
     """Between two comments to a client whose stream waits for a worker."""
     probe_interval_s: _Seconds = 2.0
     """How often nearby engines are asked whether they are up."""
+    max_connections: Annotated[int, Field(ge=1)] = 4_096
+    """Of clients, at once; a further one is 503. Fewer where the process may not open as many files."""
+    max_header_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
+    """Of request line and headers; more is 431."""
+    slow_request_s: _Seconds = 30.0
+    """What a request may take to arrive; a large one gets a second more for each `slow_bytes_per_s`. Then it is 408."""
+    slow_bytes_per_s: Annotated[int, Field(ge=1)] = 500
     keep_alive_s: Annotated[int, Field(ge=1)] = 75
     """How long an idle client connection is kept."""
