@@ -51,7 +51,7 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The body is not declared as JSON."""
+    """The body is not declared as JSON, or is compressed."""
 
     code = "unsupported_media_type"
     status_hint = 415
@@ -110,6 +110,7 @@ class AskRoute:
         if self._means.running.closing:
             raise UpstreamUnavailable("this gateway is shutting down: try again, another one answers")
         fields = dict(headers)
+        demand_plain(fields.get(b"content-encoding"))
         demand_json(fields.get(b"content-type"))
         body = await read_body(exchange.receive, _content_length(fields), self._means.max_body_bytes)
         watcher = asyncio.create_task(watch_client(exchange.receive, lifeline))
@@ -250,6 +251,13 @@ class _Exchange:
 def _content_length(fields: dict[bytes, bytes]) -> int | None:
     length = fields.get(b"content-length", b"")
     return int(length) if length.isdigit() else None
+
+
+def demand_plain(content_encoding: bytes | None) -> None:
+    """Refuse a body that is compressed: what it would become when it is unpacked, nobody can know beforehand."""
+    if content_encoding is not None and content_encoding.strip().lower() not in {b"", b"identity"}:
+        said = content_encoding[:40].decode("latin-1")
+        raise UnsupportedMediaType(f"content-encoding: {said!r} is not possible here, send the body as it is")
 
 
 def demand_json(content_type: bytes | None) -> None:

@@ -11,6 +11,7 @@ from stream_core.openai.models import parse_chat
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.pipeline import Asked, Pipeline, Trail
+from stream_gateway.routes.asking import demand_plain
 from stream_gateway.routes.models import Error
 from stream_gateway.stream import read_body
 
@@ -68,6 +69,7 @@ def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max
             403: {"model": Error, "description": "The key's or the request's class is not known"},
             404: {"model": Error, "description": "No such model"},
             413: {"model": Error, "description": "The body is too large"},
+            415: {"model": Error, "description": "The body is compressed"},
         },
     )
 
@@ -84,8 +86,9 @@ def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max
     )
     async def explain(request: Request, x_stream_privacy: Annotated[str | None, Header()] = None) -> Explanation:
         principal = keyring.authenticate(request.headers.raw)
+        demand_plain(request.headers.get("content-encoding", "").encode("latin-1"))
         length = request.headers.get("content-length", "")
-        body = await read_body(request.receive, int(length) if length.isdigit() else None, max_body_bytes)
+        body = await read_body(request.receive, int(length) if length.isdecimal() else None, max_body_bytes)
         asked = Asked(new_id(), principal, parse_chat(body), len(body), x_stream_privacy, {}, tell=None)
         async with registry.hold() as generation:
             trail = Trail()
