@@ -277,18 +277,17 @@ async def test_the_model_sees_nothing_beyond_its_class(certificates: Path, confi
                 summarizer = stub(open_one)
                 for privacy in ("restricted", "", "secret"):
                     fields = {"cache_scope": "key-1", "deadline_ms": 20_000, "privacy": privacy}
-                    reply = await summarizer.Fit(to_fit(long_talk(20), **fields), timeout=20)
+                    talk = [said("user", "The xylophone is confidential."), *long_talk(20)]
+                    reply = await summarizer.Fit(to_fit(talk, **fields), timeout=20)
                     assert reply.method == pb.METHOD_EXTRACT
                     assert "extraction (the model sees text up to 'internal' only)" in reply.note
-                    whole = await summarizer.Fit(to_fit(long_talk(20), window=20_000, **fields), timeout=20)
+                    whole = await summarizer.Fit(to_fit(talk, window=20_000, **fields), timeout=20)
                     assert whole.method == pb.METHOD_UNCHANGED
                 fields["privacy"] = "internal"
                 reply = await summarizer.Fit(to_fit(long_talk(20), **fields), timeout=20)
                 assert reply.method == pb.METHOD_MODEL
-            blocks = len(script.asked)
-            program.process.send_signal(signal.SIGTERM)
-            assert program.process.wait(10) == 0
-        assert blocks == len(script.asked) > 0
+        assert script.asked
+        assert "xylophone" not in str(script.asked)
 
 
 async def test_demo_is_not_asked(certificates: Path) -> None:

@@ -129,7 +129,7 @@ class PlayedAnswer:
                 "text": said,
                 "finish_reason": "stop",
             }
-            self._batches = [[orjson.dumps({"choices": [choice], "data": []})]]
+            self._batches = [[orjson.dumps({"choices": [choice], "data": [], "tokens": [1, 2], "count": 2})]]
 
     async def __aiter__(self) -> AsyncIterator[list[bytes]]:
         for batch in self._batches:
@@ -301,6 +301,12 @@ class Realm:
 
     async def aclose(self) -> None:
         await self._summarizer.aclose()
+
+    async def settle(self) -> None:
+        """Let what is written ahead be written."""
+        ahead: Any = self._summarizer._ahead
+        while ahead._waiting:  # noqa: ASYNC110  (its worker tells nobody)
+            await asyncio.sleep(0)
 
     async def ask(self, api: str, body: dict[str, Any], header: str | None) -> Reply:
         """Go the whole way of a request over one of the APIs."""

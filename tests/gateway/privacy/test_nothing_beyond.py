@@ -38,7 +38,7 @@ def deployments(draw: st.DrawFn) -> tuple[Deployment, dict[str, dict[str, str]]]
             id_ = f"m{index}" if draw(st.booleans()) else f"m{number}{index}"
             scripts[name][id_] = draw(st.sampled_from(SCRIPTS))
             own = draw(st.none() | st.integers(0, ceiling))
-            model = {"id": id_, "context_window": draw(st.sampled_from([1024, 2048, 65_536]))}
+            model = {"id": id_, "context_window": draw(st.sampled_from([1024, 2048, 4096, 65_536]))}
             model["capabilities"] = draw(st.sampled_from([["tools"], ["tools", "chat", "embeddings"]]))
             models.append(model | ({} if own is None else {"privacy": classes[own]}))
         kind = draw(st.sampled_from(["http", "hpc"]))
@@ -154,6 +154,7 @@ async def walk(realm: Realm, asked: list[dict[str, Any]]) -> None:
         except StreamError as error:
             headers = error.message
         assert "mark" not in headers
+        await realm.settle()
         for place in realm.places:
             most = min(classes.index(name) if name in classes else -1 for name in place.classes)
             for sent in place.texts:
@@ -170,6 +171,9 @@ def test_nothing_carries_a_text_beyond_its_class(data: st.DataObject) -> None:
     deployment, scripts = data.draw(deployments())
     classes = deployment.policy.classes
     asked = data.draw(st.lists(requests(classes), min_size=1, max_size=4))
+    if data.draw(st.booleans()):
+        talk = {"api": "responses", "follow": True, "key": None, "model": "auto", "tiers": None}
+        asked = [{**drawn, **talk} for drawn in asked]
     judge_class = data.draw(st.sampled_from(classes))
     summarizer_class = data.draw(st.sampled_from(classes))
 
