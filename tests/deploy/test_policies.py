@@ -3,7 +3,22 @@
 import re
 
 import pytest
-from deploy.rendered import K8S, SERVICES, Rendered, containers, environment, labels_of, name_of, pod_of, ports, selects
+from deploy.rendered import (
+    K8S,
+    SERVICES,
+    Rendered,
+    config_texts,
+    containers,
+    environment,
+    labels_of,
+    name_of,
+    pod_of,
+    ports,
+    selects,
+    why_no_kubectl,
+)
+
+needs_kubectl = pytest.mark.skipif(bool(why_no_kubectl()), reason=why_no_kubectl())
 
 SIGNALS = {
     "gateway": "stream_gateway_open_streams",
@@ -12,6 +27,10 @@ SIGNALS = {
     "hpc-dispatch": "cpu",
     "relay": "stream_relay_connections",
 }
+OPERATORS = {"campus.key", "cloud.key", "globus.secret"}
+"""Files that the operator puts there: keys that others gave the institution."""
+CONFIGURATION = {"nats.conf", "stream.yaml"}
+"""What comes from a ConfigMap into the same folder."""
 FULL = ["production", "production-postgres"]
 """Overlays with all that scales."""
 
@@ -127,6 +146,7 @@ def test_a_rollout_never_has_fewer_pods(rendered):
         }
 
 
+@needs_kubectl
 @pytest.mark.parametrize("overlay", FULL)
 def test_each_service_scales_on_its_own_signal(overlay):
     """Streams, processor, queue, connections; dispatch is fixed at two. The number is the autoscaler's alone."""
@@ -145,6 +165,7 @@ def test_each_service_scales_on_its_own_signal(overlay):
     assert dispatch["spec"]["minReplicas"] == dispatch["spec"]["maxReplicas"] == 2
 
 
+@needs_kubectl
 def test_one_machine_has_one_of_each():
     """Without autoscalers the number stands in the manifest."""
     rendered = Rendered("single-node")
@@ -209,3 +230,29 @@ def test_the_namespace_demands_it_of_everyone(rendered):
     [namespace] = rendered.of("Namespace")
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     assert {each["metadata"]["namespace"] for each in rendered.objects if each["kind"] != "Namespace"} == {"stream"}
+
+
+def test_every_secret_file_is_made(rendered, made_secrets):
+    """What variables and configuration expect under a mounted Secret is there after `make k8s-secrets`."""
+    outside = rendered.overlay.endswith("/outside")
+    for workload in rendered.workloads:
+        for volume in pod_of(workload)["volumes"]:
+            sources = [volume, *volume.get("projected", {}).get("sources", [])]
+            secret = next((each["secret"] for each in sources if "secret" in each), None)
+            if secret is None:
+                continue
+            name = secret.get("secretName") or secret["name"]
+            folder = (made_secrets.outside if outside else made_secrets.folder) / name.removeprefix("stream-")
+            for container in containers(workload, with_init=True):
+                for mount in container["volumeMounts"]:
+                    if mount["name"] == volume["name"]:
+                        for path in expected(rendered, workload, container, mount["mountPath"]):
+                            assert (folder / path).exists() or path in OPERATORS, f"{name}: {path}"
+
+
+def expected(rendered, workload, container, mount):
+    """Names of files below a mount that a container's variables, arguments and configuration speak of."""
+    texts = [*environment(container).values(), *container.get("command", []), *container.get("args", [])]
+    if name_of(workload) in {"nats", "gateway"}:  # the others read no keys from the file that they share
+        texts += config_texts(rendered, workload)
+    return {name for text in texts for name in re.findall(rf"{mount}/([\w.-]+\.?[\w-]+)", text)} - CONFIGURATION
