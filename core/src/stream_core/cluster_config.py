@@ -47,6 +47,11 @@ class ModelConfig(Section):
     """Needed of the tier "cloud" where `policy.cloud_budget` is set."""
     demo: bool = False
     """Its answers are not to be believed; every surface says so."""
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs of one engine, for GPU hours; None: what a pool's job has on a cluster of `parsl`, else none."""
+    gpu_shared_by: Annotated[float, Field(ge=1)] | None = None
+    """Requests that an engine is reckoned to serve at once, among whom its GPU time is shared; None: those at which
+    another worker of the pool is started (`max_requests` times `target_load`), without a pool one."""
 
     @property
     def engine_model(self) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from stream_core.errors import ConfigError, UpstreamUnavailable
+from stream_core.ids import new_id, to_hex
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import config_path, read_deployment
 from stream_core.telemetry import configure_logs
@@ -26,6 +27,8 @@ from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
+from stream_gateway.limits.book import Book
+from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
@@ -74,9 +77,11 @@ async def serve(stop: asyncio.Event) -> None:
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        attended = AttendedPipeline(judge, fitting, spending)
-        lines_way = Pipeline(judge, fitting, spending)
-        batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending)
+        book = Book(to_hex(new_id()), time.time, shared=settings.batch_key_file is not None, lease_s=settings.lease_s)
+        meter = Meter(book, time.monotonic)
+        attended = AttendedPipeline(judge, fitting, spending, meter)
+        lines_way = Pipeline(judge, fitting, spending, meter)
+        batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending, book)
         stack.push_async_callback(batches.aclose)
         means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent)
 
@@ -110,6 +115,7 @@ async def serve(stop: asyncio.Event) -> None:
         )
         async with asyncio.TaskGroup() as tasks:
             follower = tasks.create_task(keyring.follow(settings.reload_interval_s))
+            renewing = tasks.create_task(book.follow())
             serving = tasks.create_task(server.serve(sockets=[listener]))
             await server.serving.wait()
             port = listener.getsockname()[1]
@@ -128,6 +134,7 @@ async def serve(stop: asyncio.Event) -> None:
             server.should_exit = True
             await serving
             follower.cancel()
+            renewing.cancel()
 
 
 @contextlib.asynccontextmanager

@@ -8,9 +8,11 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from stream_core.api_keys import FULL, KeyRecord, digest, load_keys
+import msgspec
+
+from stream_core.api_keys import FULL, KeyLimits, KeyRecord, digest, load_keys
 from stream_core.errors import ConfigError, Unauthenticated
-from stream_gateway.accounts.principal import Principal
+from stream_gateway.accounts.principal import Limits, Principal, Subject
 from stream_gateway.watch import FileWatch, follow
 
 _log = logging.getLogger(__name__)
@@ -74,7 +76,18 @@ class Keyring:
 
 
 def _principal(key: KeyRecord) -> Principal:
-    return Principal(key.id, _names(key.tiers), key.privacy, _names(key.clusters), key.context == FULL)
+    return Principal(
+        key.id,
+        _names(key.tiers),
+        key.privacy,
+        _names(key.clusters),
+        key.context == FULL,
+        subjects=(Subject("key", key.id, _limits(key.limits)),),
+    )
+
+
+def _limits(listed: KeyLimits | None) -> Limits:
+    return Limits() if listed is None else Limits(**msgspec.structs.asdict(listed))
 
 
 def _names(listed: list[str] | None) -> frozenset[str] | None:

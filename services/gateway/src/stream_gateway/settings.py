@@ -98,6 +98,9 @@ class GatewaySettings(ProgramSettings):
     window_budget_bytes: Annotated[int, Field(ge=0)] = Limits().budget
     """By how much the windows of all answers may have grown, together. With the windows that they began with it should
     stay below the broker's max_pending (64 MB by default), or a gateway that stands still is disconnected."""
+    lease_s: Annotated[float, Field(ge=1)] = 15.0
+    """Requests under way at a replica of which nothing was heard for so long count no more for limits of requests at
+    once."""
     grace_s: _Seconds = 30.0
     """What running streams get to finish after SIGTERM."""
     reload_interval_s: _Seconds = 1.0

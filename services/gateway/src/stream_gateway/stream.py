@@ -14,6 +14,7 @@ from stream_core.openai.sse import is_done
 from stream_gateway.dialects.contract import Translation
 from stream_gateway.errors import Headers, Reply
 from stream_gateway.lifeline import ClientGone, Lifeline
+from stream_gateway.limits.meter import Spent
 from stream_gateway.pipeline import Begun, Trail
 
 _LAST_EVENTS: Final = 4
@@ -27,7 +28,7 @@ STREAM_HEADERS: Final[Headers] = [(b"cache-control", b"no-cache"), (b"x-accel-bu
 class Outcome:
     """What has been sent so far."""
 
-    __slots__ = ("bytes_out", "complete", "dollars", "events", "status", "usage")
+    __slots__ = ("bytes_out", "complete", "events", "spent", "status", "usage")
 
     def __init__(self) -> None:
         self.status = 0
@@ -36,8 +37,8 @@ class Outcome:
         self.events = 0
         """Of a stream, as the engine sent them."""
         self.usage: Usage | None = None
-        self.dollars = 0.0
-        """That the cloud asks for it."""
+        self.spent = Spent()
+        """What it cost, once it is over."""
         self.complete = False
 
 

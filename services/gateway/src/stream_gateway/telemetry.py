@@ -67,6 +67,6 @@ def log_request(
             "bytes_out": outcome.bytes_out,
             "prompt_tokens": usage.prompt_tokens if usage else None,
             "completion_tokens": usage.completion_tokens if usage else None,
-            "dollars": round(outcome.dollars, 6),
+            "dollars": round(outcome.spent.dollars, 6),
         },
     )

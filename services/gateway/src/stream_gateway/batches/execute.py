@@ -24,6 +24,7 @@ from stream_gateway.batches.records import BatchRecord, Result
 from stream_gateway.batches.results import Taken
 from stream_gateway.batches.retries import is_pushback, pause_s
 from stream_gateway.batches.store import Store
+from stream_gateway.limits.refusals import RateExceeded
 from stream_gateway.pipeline import Asked, Pipeline, Trail
 from stream_gateway.stream import Outcome
 from stream_gateway.telemetry import Stopwatch, log_request
@@ -46,6 +47,8 @@ class Again:
     pause_s: float
     pushback: bool
     """Nobody had room for it."""
+    limited: bool = False
+    """Its owner has to wait."""
 
 
 class Executor:
@@ -136,7 +139,8 @@ class Executor:
             self._lost[place] += not pushback
             pause = pause_s(error, self._lost[place])
             if pause is not None:
-                return Again(pause, pushback)
+                exchange.again = True
+                return Again(pause, pushback, limited=isinstance(error, RateExceeded))
             del self._lost[place]
             exchange.outcome.status = error.status_hint
             return refused(line.custom_id, exchange.id, error)
@@ -146,7 +150,8 @@ class Executor:
             words = f"internal error, request {exchange.id}"
             return not_run(batch.id, taken.number, line.custom_id, code="internal_error", message=words)
         finally:
-            exchange.outcome.dollars = self._pipeline.ended(exchange.request_id, exchange.outcome.usage, 0)
+            sent = exchange.outcome
+            sent.spent = self._pipeline.ended(exchange.request_id, sent.usage, 0, again=exchange.again)
             exchange.log()
 
     async def _exchange(self, batch: BatchRecord, line: Good, exchange: "_Exchange") -> Result:
@@ -191,6 +196,7 @@ class _Exchange:
         self.outcome = Outcome()
         self.stopwatch = Stopwatch()
         self.ended = "complete"
+        self.again = False
 
     def log(self) -> None:
         """Write the request's line."""
