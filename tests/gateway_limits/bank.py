@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,14 @@ class Bank:
         try:
             cloud = [{"id": "cloud-model", "upstream": "scripted", "price": PRICE}]
             gpu = [{"id": "gpu-model", "upstream": "scripted", "gpus": 4.0, "gpu_shared_by": 2.0}]
-            tiers = [tier("local", engine), tier("gpu", engine, models=gpu), tier("cloud", engine, models=cloud)]
+            able = ["chat", "embeddings", "moderations", "tokenize"]
+            others = [{"id": "others-model", "upstream": "scripted", "capabilities": able}]
+            tiers = [
+                tier("local", engine),
+                tier("gpu", engine, models=gpu),
+                tier("others", engine, models=others),
+                tier("cloud", engine, models=cloud),
+            ]
             stage = Stage(folder, {"tiers": tiers})
             write_private(folder / "batch.key", secrets.token_hex(32).encode())
             with (
@@ -102,6 +109,18 @@ async def ask(
     headers = gateway.headers(key)
     async with session.post(f"{gateway.url}{path}", json=body, headers=headers) as answer:
         return Told(answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.read())
+
+
+async def ask_until(
+    session: aiohttp.ClientSession, gateway: Gateway, key: str, enough: Callable[[Told], bool], **body: Any
+) -> Told:
+    """Ask again and again until the answer is so: what is settled is settled after the answer."""
+    for _ in range(600):
+        answer = await ask(session, gateway, key, **body)
+        if enough(answer):
+            return answer
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"it is still {answer}")
 
 
 @contextlib.asynccontextmanager

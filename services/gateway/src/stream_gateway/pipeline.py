@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from stream_core.deployment import CLOUD, PolicyConfig
+from stream_core.deployment import CLOUD, PolicyConfig, TierConfig
 from stream_core.errors import (
     ContextLengthExceeded,
     NotAllowed,
@@ -32,7 +32,7 @@ from stream_gateway.limits.account import NANO, Levels
 from stream_gateway.limits.estimate import Rates, Size, reserve, size_of
 from stream_gateway.limits.meter import Meter, Spent
 from stream_gateway.limits.rates import rates_of
-from stream_gateway.limits.refusals import QuotaExceeded, prompt_refusal
+from stream_gateway.limits.refusals import LargerThanLimit, QuotaExceeded, prompt_refusal
 from stream_gateway.routing import (
     CHAT_TASK,
     Ask,
@@ -104,6 +104,8 @@ class Begun:
     answer: Answer
     first: list[bytes]
     rest: AsyncIterator[list[bytes]]
+    hides_usage: bool = False
+    """Whether the event with the usage is not for the client, who did not ask for it."""
 
 
 class Pipeline:
@@ -167,7 +169,8 @@ class Pipeline:
                 continue
             try:
                 await self._charge(asked, candidate, entry)
-                begun = await _open(entry.backend.open(_call(asked, ask, candidate, fitted)))
+                call = _call(asked, ask, candidate, fitted, entry.tier)
+                begun = await _open(entry.backend.open(call), hides_usage=call.usage_for_us)
             except (RemoteError, QuotaExceeded) as error:
                 self._spending.end(asked.request_id, 0.0)
                 self._meter.failed(asked.request_id)
@@ -217,6 +220,19 @@ class Pipeline:
         scores = {} if ask.pin.tier is not None else verdict.scores
         closed = self._closed(asked, generation)
         return route(ask, tiers, self._cloud_share.adapted(policy), scores, closed), verdict
+
+    async def limited(self, asked: Asked, generation: Generation, plan: Plan) -> str:
+        """Say which limit `begin` would meet now; empty: none. Nothing is reserved."""
+        size = _size(asked, generation)
+        first = plan.candidates[0] if plan.candidates else None
+        entry = generation.entries[first.tier] if first else None
+        rates = _rates(entry, first.model.id) if entry and first else Rates()
+        try:
+            if first is not None:
+                await self._demand_short_prompt(asked, first, generation)
+        except LargerThanLimit as error:
+            return error.message
+        return await self._meter.peek(asked.principal, size, rates)
 
     async def count(self, asked: Asked, generation: Generation) -> int:
         """Count a request's tokens for the model that `begin` would try first; nothing is sent to a model.
@@ -342,25 +358,31 @@ def _ask(asked: Asked, generation: Generation, tiers: list[TierView]) -> Ask:
     )
 
 
-def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted) -> Call:
+def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted, tier: TierConfig) -> Call:
+    request = fitted.body
+    options = request.get("stream_options") or {}
+    for_us = asked.chat.stream and tier.asks_usage and not options.get("include_usage")
+    if for_us:
+        request = {**request, "stream_options": {**options, "include_usage": True}}
     return Call(
         request_id=asked.request_id,
         path=asked.chat.path,
         model=candidate.model.id,
-        request=fitted.body,
+        request=request,
         stream=asked.chat.stream,
+        usage_for_us=for_us,
         headers=asked.trace,
         clusters=ask.allowed_clusters,
         tell=asked.tell if candidate.waits else None,
     )
 
 
-async def _open(opening: Awaitable[Answer]) -> Begun:
+async def _open(opening: Awaitable[Answer], *, hides_usage: bool) -> Begun:
     """Wait for an answer and its first batch: until then the candidate can still be replaced."""
     answer = await opening
     rest = aiter(answer)
     try:
-        return Begun(answer, await anext(rest), rest)
+        return Begun(answer, await anext(rest), rest, hides_usage)
     except StopAsyncIteration:
         await answer.aclose()
         raise UpstreamUnavailable("the engine's answer was empty") from None

@@ -51,6 +51,16 @@ class Again:
     """Its owner has to wait."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a line went, for those that come next."""
+
+    room: bool = True
+    """Whether somebody had room for it."""
+    rest_s: float = 0.0
+    """For how long a limit of its owner lets no line pass."""
+
+
 class Executor:
     """Runs lines.
 
@@ -69,7 +79,7 @@ class Executor:
         self._lost: Counter[tuple[str, int]] = Counter()
         """How often each line that is tried again was lost here. Deliveries tell less: they count refusals, too."""
 
-    async def run(self, batch: BatchRecord, taken: Taken, principal: Principal, redeliver_s: float) -> bool:
+    async def run(self, batch: BatchRecord, taken: Taken, principal: Principal, redeliver_s: float) -> Ran:
         """Run a line to its result, or put it back.
 
         Args:
@@ -79,17 +89,17 @@ class Executor:
             redeliver_s: a sign of life is due more often than this.
 
         Returns:
-            Whether there was room for it.
+            How it went for those that come next.
         """
         alive = asyncio.create_task(_keep_alive(taken, redeliver_s / 3))
         try:
             if await self._store.results.is_done(batch.id, taken.number):
                 await taken.message.ack()
-                return True
+                return Ran()
             outcome = await self._ask(batch, taken, principal)
             if isinstance(outcome, Again):
                 await taken.message.nak(delay=outcome.pause_s)
-                return not outcome.pushback
+                return Ran(room=not outcome.pushback, rest_s=outcome.pause_s if outcome.limited else 0.0)
             self._lost.pop((batch.id, taken.number), None)
             await self._keep(batch, taken, outcome)
             await taken.message.ack()
@@ -104,7 +114,7 @@ class Executor:
             _log.exception("line put back", extra={"batch": batch.id, "line": taken.number})
         finally:
             alive.cancel()
-        return True
+        return Ran()
 
     async def _keep(self, batch: BatchRecord, taken: Taken, result: Result) -> None:
         """Write a result down; an answer that was paid for waits for the store as long as the batch may last."""

@@ -71,6 +71,10 @@ class Book:
         verdict = await self._page(subject).claim(subject.limits, claim, self._reachable())
         return verdict if isinstance(verdict, Refused) else Entry(subject, claim, verdict)
 
+    async def peek(self, subject: Subject, claim: Claim) -> Refused | None:
+        """Tell whether a claim would be refused now; errors as of `claim`."""
+        return await self._page(subject).peek(subject.limits, claim, self._reachable())
+
     def settle(self, entry: Entry, used: Amounts, requests: int) -> None:
         """Say what became of it.
 

@@ -3,8 +3,8 @@
 | known of the answer            | charged                                                                |
 |--------------------------------|------------------------------------------------------------------------|
 | the engine told its usage      | its tokens, at the model's price                                       |
-| a stream without usage         | the prompt as reserved, the answer by its events (or the bytes sent,   |
-|                                | where that is more)                                                    |
+| a stream without usage         | the prompt as reserved, the answer by its events, or by their bytes    |
+| (cut, or never told)           | where these are many, up to what was reserved                          |
 | neither                        | what was reserved                                                      |
 | it never began                 | nothing                                                                |
 
@@ -29,8 +29,9 @@ SLOWEST: Final = 20.0
 """Tokens a second of an answer, for what is reserved of a GPU."""
 _MEDIA_TOKENS: Final = 2_048
 """Of an image or audio clip, whose bytes tell nothing."""
-_BYTES_PER_SENT_TOKEN: Final = 1_024
-"""Of an event: a batch of tokens in one event is not one token, and JSON around a token is less than this."""
+_BYTES_AROUND: Final = 512
+"""Of an event: no more is around its text. An event with more than that has several tokens."""
+_BYTES_PER_SENT_TOKEN: Final = 3
 _MILLION: Final = 1_000_000
 _SILENT: Final = frozenset({EMBEDDINGS, MODERATIONS, TOKENIZE})
 """Paths whose answers have no tokens."""
@@ -121,7 +122,8 @@ def counted(size: Size, usage: Usage | None, events: int, bytes_out: int) -> Usa
     if usage is not None:
         return usage
     if events:
-        return Usage(size.prompt, max(events, bytes_out // _BYTES_PER_SENT_TOKEN))
+        text = (bytes_out - events * _BYTES_AROUND) // _BYTES_PER_SENT_TOKEN
+        return Usage(size.prompt, max(events, min(size.output, text)))
     return Usage(size.prompt, size.output)
 
 

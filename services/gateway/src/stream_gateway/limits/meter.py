@@ -8,6 +8,7 @@ A principal without limits costs nothing here.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from stream_core.openai.chunks import Usage
 from stream_gateway.accounts.principal import Limits, Principal, Subject
@@ -18,6 +19,7 @@ from stream_gateway.limits.page import Unknown
 from stream_gateway.limits.refusals import LargerThanLimit, QuotaExceeded, RateExceeded, SumUnknown, refusal
 
 _NOTHING = Amounts()
+_UNKNOWN: Final = "what was used this month can't be asked for now, and there is a limit for it"
 _Refusal = RateExceeded | QuotaExceeded | LargerThanLimit
 
 
@@ -142,6 +144,26 @@ class Meter:
             self._book.settle(entry, cost, 0)
         return Spent(tokens, amounts)
 
+    async def peek(self, principal: Principal, size: Size, rates: Rates) -> str:
+        """Say which limit a request would meet now; empty: none.
+
+        Args:
+            principal: whose it would be.
+            size: its tokens, at most.
+            rates: of who would answer.
+        """
+        found: list[_Refusal] = []
+        for subject in principal.subjects:
+            if subject.limits == Limits():
+                continue
+            try:
+                verdict = await self._book.peek(subject, Claim(reserve(size, rates)))
+            except Unknown:
+                return _UNKNOWN
+            if verdict is not None:
+                found.append(refusal(subject, verdict))
+        return max(found, key=_weight).message if found else ""
+
     async def _claim(self, subjects: list[Subject], claim: Claim) -> list[Entry]:
         """Ask all of them at once; what some have granted is given back when another one has not."""
         asking = [asyncio.create_task(self._book.claim(subject, claim)) for subject in subjects]
@@ -171,7 +193,7 @@ class Meter:
         if refusals:
             raise max(refusals, key=_weight)
         if unknown:
-            raise SumUnknown("what was used this month can't be asked for now, and there is a limit for it")
+            raise SumUnknown(_UNKNOWN)
         return entries
 
     def _give_back(self, task: "asyncio.Task[Entry | Refused]") -> None:

@@ -165,6 +165,21 @@ class Page:
             self.write(store)
         return await wish.answer
 
+    async def peek(self, limits: Limits, claim: Claim, store: Store | None) -> Refused | None:
+        """Tell whether a claim would be refused; nothing is counted. Errors as of `claim`."""
+        known = self._known
+        try:
+            if store is not None:
+                async with asyncio.timeout(_PATIENCE_S):
+                    known, _ = await store.read(store.place(self._name))
+            elif is_monthly(limits, claim):
+                raise Unknown
+            account = _DECODER.decode(known) if known else Account()
+        except AWAY as error:
+            raise Unknown from error
+        now = account.moment(self._clock())
+        return check(account, limits, claim, account.streams(now, without=self._replica) + self._open, now)
+
     def settle(self, changes: Sequence[Change], streams: int, store: Store | None) -> None:
         """Correct what was granted, and free its place.
 
