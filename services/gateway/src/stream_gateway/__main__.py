@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from stream_core.errors import ConfigError, UpstreamUnavailable
+from stream_core.ids import new_id, to_hex
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import config_path, read_deployment
 from stream_core.telemetry import configure_logs
@@ -30,6 +31,8 @@ from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
+from stream_gateway.limits.book import Book
+from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
@@ -79,10 +82,11 @@ async def serve(stop: asyncio.Event) -> None:
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        fetcher = Fetcher(settings.fetch_urls)
-        attended = AttendedPipeline(judge, fitting, spending, fetcher)
-        lines_way = Pipeline(judge, fitting, spending, fetcher)
-        batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending)
+        book = Book(to_hex(new_id()), time.time, shared=settings.batch_key_file is not None, lease_s=settings.lease_s)
+        meter, fetcher = Meter(book, time.monotonic), Fetcher(settings.fetch_urls)
+        attended = AttendedPipeline(judge, fitting, spending, meter, fetcher)
+        lines_way = Pipeline(judge, fitting, spending, meter, fetcher)
+        batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending, book)
         stack.push_async_callback(batches.aclose)
         means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent)
 
@@ -118,6 +122,7 @@ async def serve(stop: asyncio.Event) -> None:
         )
         async with asyncio.TaskGroup() as tasks:
             follower = tasks.create_task(keyring.follow(settings.reload_interval_s))
+            renewing = tasks.create_task(book.follow())
             serving = tasks.create_task(server.serve(sockets=[listener]))
             await server.serving.wait()
             port = listener.getsockname()[1]
@@ -136,6 +141,7 @@ async def serve(stop: asyncio.Event) -> None:
             server.should_exit = True
             await serving
             follower.cancel()
+            renewing.cancel()
 
 
 @contextlib.asynccontextmanager
