@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from stream_core.errors import Unauthenticated
 from stream_core.telemetry import Once
+from stream_gateway.accounts.claims import Told
 from stream_gateway.accounts.faults import AccountsAway, AccountsOff
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.accounts.records import User
@@ -68,9 +69,8 @@ class Directory:
         """All accounts, as last read."""
         return self._snapshot
 
-    @property
-    def store(self) -> "Store":
-        """Where accounts are changed.
+    async def opened(self) -> "Store":
+        """Give the place where accounts are changed, once they have been read.
 
         Raises:
             AccountsOff: there are none in this deployment.
@@ -78,9 +78,13 @@ class Directory:
         """
         if not self.configured:
             raise AccountsOff(f"this gateway keeps no accounts: neither {SETTINGS} is set")
-        if self._store is None:
-            raise AccountsAway(f"the store of accounts is not available now: {self._fault}")
+        await self.ready()
+        assert self._store is not None  # noqa: S101  (it was read from)
         return self._store
+
+    async def first_read(self) -> None:
+        """Wait until the accounts have been read, however long that takes."""
+        await self._known.wait()
 
     async def ready(self) -> None:
         """Wait until the accounts have been read, right after the start.
@@ -111,25 +115,25 @@ class Directory:
             raise Unauthenticated("incorrect API key provided: it is unknown")
         return self._snapshot.by_key(key, self._clock(), self._classes(), wanted)
 
-    def by_token(self, told: User, wanted: str) -> Principal:
+    def by_token(self, told: Told, wanted: str) -> Principal:
         """Tell who has a token; a user who is new, or of whom it tells something new, is written down later.
 
         Args:
-            told: the user as the token tells.
-            wanted: project that the request names.
+            told: what the token tells.
+            wanted: project that the request names; one that the token names goes before it.
 
         Raises:
             Unauthenticated: the user is disabled.
             NotAllowed: the user is not in that project.
         """
-        known = self._snapshot.users.get(told.id)
-        news = told
+        seen = told.user
+        known = self._snapshot.users.get(seen.id)
         if known is not None:
-            fresh = {name: getattr(told, name) for name in ("name", "email", "told_groups", "told_tiers")}
-            news = replace(known, **fresh)
-        if news != known and self.configured and len(self._sightings) < _MOST_SIGHTINGS:
-            self._sightings[told.id] = news
-        return self._snapshot.by_token(news, self._classes(), wanted)
+            fresh = {name: getattr(seen, name) for name in ("name", "email", "told_groups", "told_tiers")}
+            seen = replace(known, **fresh)
+        if seen != known and self.configured and len(self._sightings) < _MOST_SIGHTINGS:
+            self._sightings[seen.id] = seen
+        return self._snapshot.by_token(seen, self._classes(), told.project or wanted)
 
     def of(self, id_: str) -> Principal | None:
         """Find what a principal may use now that asked earlier; None: nothing any more."""
@@ -141,7 +145,9 @@ class Directory:
         Raises:
             AccountsAway: the database does not answer.
         """
-        store = self.store
+        await self._catch_up(await self.opened())
+
+    async def _catch_up(self, store: "Store") -> None:
         async with self._reading:
             if not self._known.is_set() or await store.revision() != self._snapshot.revision:
                 self._snapshot = await store.snapshot()
@@ -158,10 +164,10 @@ class Directory:
         try:
             while True:
                 try:
-                    if database is None:
+                    if database is None or self._store is None:
                         database, self._store = await opening(self._settings)
-                    await self._write_sightings()
-                    await self.refresh()
+                    await self._write_sightings(self._store)
+                    await self._catch_up(self._store)
                 except errors as error:
                     self._told_away(error)
                     await asyncio.sleep(_RETRY_S)
@@ -172,11 +178,11 @@ class Directory:
             if database is not None:
                 await database.aclose()
 
-    async def _write_sightings(self) -> None:
+    async def _write_sightings(self, store: "Store") -> None:
         if not self._sightings:
             return
         seen = dict(self._sightings)
-        async with self.store.change() as change:
+        async with store.change() as change:
             for user in seen.values():
                 await change.see(user)
         for id_, user in seen.items():

@@ -82,7 +82,7 @@ def principal_of(
     subjects = []
     if key is not None:
         rights = key.rights
-        subjects.append(Subject("key", key.id, key.limits))
+        subjects.append(Subject("key", key.owner, key.limits))
     if user is not None:
         if user.disabled:
             raise Unauthenticated("the user of these credentials is disabled")
@@ -97,7 +97,7 @@ def principal_of(
         rights = meet(rights, project.rights, classes)
         subjects.append(Subject("project", project.id, project.limits))
     return Principal(
-        id=key.id if key is not None else f"{USER_MARK}{user.id if user is not None else ''}",
+        id=key.owner if key is not None else f"{USER_MARK}{user.id if user is not None else ''}",
         tiers=rights.tiers,
         privacy=rights.privacy,
         clusters=rights.clusters,
