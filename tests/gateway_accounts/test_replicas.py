@@ -104,6 +104,7 @@ async def test_the_life_of_a_key(both) -> None:
     key = made["key"]
     assert key.startswith(made["prefix"])
     await both.everywhere(key, 200)
+    assert (await both.models(key, **{"openai-project": "another"}))[0] == 200  # its own project counts
     for gateway in (both.one, both.other):
         names = [model["id"] for model in (await both.models(key, at=gateway))[1]["data"]]
         assert names == ["auto", "local", "local/local-model"]
@@ -145,6 +146,8 @@ async def test_a_new_replica_knows_it_at_once(both) -> None:
         headers = {"authorization": f"Bearer {made['key']}"}
         async with both.session.post(f"{gateway.url}/v1/chat/completions", headers=headers, json=body) as response:
             assert response.status == 200, await response.text()
+        async with both.session.get(f"{gateway.url}/v1/models", headers=headers) as response:
+            assert [model["id"] for model in (await response.json())["data"]] == ["auto", "local", "local/local-model"]
 
 
 async def test_who_is_no_admin(both) -> None:

@@ -28,6 +28,7 @@ from stream_gateway.adapting import CloudShare
 from stream_gateway.backends.contract import Answer, Call, Tell
 from stream_gateway.backends.registry import Entry, Generation
 from stream_gateway.fitting import Fitted, Fitting, Unfit
+from stream_gateway.foresight import foresee
 from stream_gateway.judging import Judge, Verdict
 from stream_gateway.routing import (
     CHAT_TASK,
@@ -135,15 +136,7 @@ class Pipeline:
                 raise NotAllowed(out.words)
             trail.tier, trail.model = candidate.tier, candidate.model.id
             trail.certain = candidate is plan.candidates[-1]
-            fitted = await self._fitting.fit(
-                asked.chat,
-                asked.body_bytes,
-                entry.tier,
-                candidate.model,
-                request_id=to_hex(asked.request_id),
-                cache_scope=asked.principal.id,
-                whole=asked.whole or asked.principal.whole,
-            )
+            fitted = await self._fit(asked, candidate, entry, whole=asked.whole or asked.principal.whole)
             if isinstance(fitted, Unfit):
                 words = fitted.words(f"{candidate.tier}/{candidate.model.id}")
                 failures.append(ContextLengthExceeded(words, param="messages"))
@@ -179,6 +172,15 @@ class Pipeline:
 
     async def explain(self, asked: Asked, generation: Generation) -> tuple[Plan, Verdict]:
         """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
+        plan, verdict = await self._judged(asked, generation)
+
+        def measure(candidate: Candidate) -> Awaitable[Fitted | Unfit]:
+            return self._fit(asked, candidate, generation.entries[candidate.tier], whole=True)
+
+        return await foresee(plan, measure, whole=asked.whole or asked.principal.whole), verdict
+
+    async def _judged(self, asked: Asked, generation: Generation) -> tuple[Plan, Verdict]:
+        """Judge and route without learning from it."""
         tiers = generation.view()
         ask, policy = _ask(asked, generation, tiers), generation.deployment.policy
         seeing = [tier.name for tier in permitted(ask, tiers, policy)]
@@ -198,7 +200,7 @@ class Pipeline:
         Raises:
             StreamError: nobody would answer it.
         """
-        plan, _ = await self.explain(asked, generation)
+        plan, _ = await self._judged(asked, generation)
         if not plan.candidates:
             raise refusal(plan)
         first = plan.candidates[0]
@@ -241,6 +243,17 @@ class Pipeline:
         ]
         return plan
 
+    async def _fit(self, asked: Asked, candidate: Candidate, entry: Entry, *, whole: bool) -> Fitted | Unfit:
+        return await self._fitting.fit(
+            asked.chat,
+            asked.body_bytes,
+            entry.tier,
+            candidate.model,
+            request_id=to_hex(asked.request_id),
+            cache_scope=asked.principal.id,
+            whole=whole,
+        )
+
     def _wanted(self, policy: PolicyConfig) -> float | None:
         """The cloud's share, changed so that the budget lasts for the month."""
         if policy.cloud_share is None or policy.cloud_budget is None:
@@ -280,6 +293,7 @@ def _ask(asked: Asked, generation: Generation, tiers: list[TierView]) -> Ask:
         modalities=chat.modalities,
         max_output=chat.max_output,
         clusters=principal.clusters,
+        models=principal.models,
         demands=chat.demands,
         task=TASKS.get(chat.path, CHAT_TASK),
     )

@@ -10,6 +10,7 @@ from stream_core.ids import new_id
 from stream_core.openai.models import parse_chat
 from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.backends.registry import Registry
+from stream_gateway.fitting import wants_whole
 from stream_gateway.pipeline import Asked, Pipeline
 from stream_gateway.routes.models import Error
 from stream_gateway.stream import read_body
@@ -82,11 +83,16 @@ def explain_routes(entrance: Entrance, registry: Registry, pipeline: Pipeline, m
             }
         },
     )
-    async def explain(request: Request, x_stream_privacy: Annotated[str | None, Header()] = None) -> Explanation:
+    async def explain(
+        request: Request,
+        x_stream_privacy: Annotated[str | None, Header()] = None,
+        x_stream_context: Annotated[str | None, Header()] = None,
+    ) -> Explanation:
         principal = await entrance.authenticate(request.headers.raw)
         length = request.headers.get("content-length", "")
         body = await read_body(request.receive, int(length) if length.isdigit() else None, max_body_bytes)
-        asked = Asked(new_id(), principal, parse_chat(body), len(body), x_stream_privacy, {}, tell=None)
+        whole = wants_whole(x_stream_context)
+        asked = Asked(new_id(), principal, parse_chat(body), len(body), x_stream_privacy, {}, tell=None, whole=whole)
         async with registry.hold() as generation:
             plan, verdict = await pipeline.explain(asked, generation)
         first = plan.candidates[0] if plan.candidates else None
