@@ -120,6 +120,23 @@ async def test_other_replicas_follow(place, store) -> None:
             directory.by_hash(record.sha256, "")
 
 
+async def test_what_is_remembered_of_a_key_ends_with_it(place, store) -> None:
+    """A second look is the first one's, until the key's time is over or the policy has other classes."""
+    _, record = key_record(expires=50, user=USER.id)
+    await fill(store, USER, replace(record, rights=Rights(privacy="restricted")))
+    now = [49.0]
+    async with following(place, clock=lambda: now[0]) as directory:
+        await directory.ready()
+        principal = directory.by_hash(record.sha256, "")
+        assert directory.by_hash(record.sha256, "") is principal
+        assert principal.privacy == "restricted"
+        directory._classes = lambda: ("public", "restricted", "internal")
+        assert directory.by_hash(record.sha256, "").privacy == "internal"
+        now[0] = 50.0
+        with pytest.raises(Unauthenticated, match="expired"):
+            directory.by_hash(record.sha256, "")
+
+
 async def test_a_user_of_a_token_is_written_down(place, store) -> None:
     """Whoever is seen first is in the store soon, and there for another replica; later news replace what was told."""
     told = replace(USER, admin=False, rights=Rights(), limits=Limits())

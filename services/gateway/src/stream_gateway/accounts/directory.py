@@ -18,6 +18,7 @@ from stream_gateway.accounts.claims import Told
 from stream_gateway.accounts.faults import AccountsAway, AccountsOff
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.accounts.records import User
+from stream_gateway.accounts.rights import refusal_of
 from stream_gateway.accounts.snapshot import Snapshot
 from stream_gateway.settings import GatewaySettings
 
@@ -51,6 +52,8 @@ class Directory:
         self._classes = classes
         self._clock = clock
         self._snapshot = Snapshot()
+        self._made: dict[str, Principal] = {}
+        self._made_for: Sequence[str] = ()
         self._known = asyncio.Event()
         self._fault = "it has not been read yet"
         self._store: Store | None = None
@@ -113,7 +116,15 @@ class Directory:
         key = self._snapshot.key_of(sha256)
         if key is None:
             raise Unauthenticated("incorrect API key provided: it is unknown")
-        return self._snapshot.by_key(key, self._clock(), self._classes(), wanted)
+        now, classes = self._clock(), self._classes()
+        if wanted:
+            return self._snapshot.by_key(key, now, classes, wanted)
+        if classes is not self._made_for:
+            self._made, self._made_for = {}, classes
+        made = self._made.get(key.id)
+        if made is None or refusal_of(key, now) is not None:
+            made = self._made[key.id] = self._snapshot.by_key(key, now, classes)
+        return made
 
     def by_token(self, told: Told, wanted: str) -> Principal:
         """Tell who has a token; a user who is new, or of whom it tells something new, is written down later.
@@ -150,7 +161,7 @@ class Directory:
     async def _catch_up(self, store: "Store") -> None:
         async with self._reading:
             if not self._known.is_set() or await store.revision() != self._snapshot.revision:
-                self._snapshot = await store.snapshot()
+                self._snapshot, self._made = await store.snapshot(), {}
                 self._known.set()
                 _log.info("accounts read", extra={"keys": len(self._snapshot.keys), "users": len(self._snapshot.users)})
 
