@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
 from stream_core.wire.window import Limits
-from stream_gateway.accounts.providers import Introspection, OidcIssuer
+from stream_gateway.accounts.providers import Introspection, OidcIssuer, StoreUrl
 
 _Seconds = Annotated[float, Field(gt=0)]
 
@@ -77,7 +77,7 @@ class GatewaySettings(ProgramSettings):
     keys_file: Path | None = None
     """API keys as `stream keys` writes them without a gateway; read again when it changes. They are valid beside
     those of the store."""
-    store_url: str = ""
+    store_url: StoreUrl = ""
     """Of the accounts: postgresql://USER@HOST/DATABASE or sqlite:////PATH, without a password. TLS is used unless
     the server is on this machine. Empty: a file of SQLite in `state_dir`."""
     store_password_file: Path | None = None

@@ -1,4 +1,4 @@
-"""Settings of those who vouch for users: OIDC issuers, and an authority that is asked about each token."""
+"""Settings of those who vouch for users (OIDC issuers, an authority that is asked about each token), and URLs."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -27,7 +27,30 @@ def secure_url(url: str) -> str:
     raise ValueError("an https:// URL is needed (http:// on this machine alone)")
 
 
+def store_url(url: str) -> str:
+    """Take the URL of a database that accounts can lie in; empty is none.
+
+    Raises:
+        ValueError: another one; the message does not repeat it.
+    """
+    parts = urlsplit(url)
+    if not url:
+        return url
+    if parts.scheme not in {"sqlite", "postgresql"}:
+        raise ValueError("a URL of sqlite:// or postgresql:// is needed")
+    if parts.password is not None:
+        raise ValueError("no password belongs into a URL: put it into store_password_file")
+    if parts.query:
+        raise ValueError("parameters are not possible: TLS is always on")
+    if parts.scheme == "sqlite" and len(parts.path) < len("/x"):
+        raise ValueError("sqlite:/// needs the path of a file")
+    if parts.scheme == "postgresql" and not (parts.hostname and parts.path.strip("/")):
+        raise ValueError("postgresql:// needs a host and a database")
+    return url
+
+
 SecureUrl = Annotated[str, AfterValidator(secure_url)]
+StoreUrl = Annotated[str, AfterValidator(store_url)]
 
 
 class ClaimNames(BaseModel):
