@@ -5,9 +5,11 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -22,14 +24,16 @@ from stream_gateway.app import App
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.service import Batches
+from stream_gateway.doorway import Doorway, door_limits
 from stream_gateway.feedback import RecentAnswers
+from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
-from stream_gateway.settings import GatewaySettings
+from stream_gateway.settings import GatewaySettings, HttpsFiles
 from stream_gateway.spending import Spending
 from stream_gateway.watch import FileWatch, follow
 
@@ -65,6 +69,7 @@ async def serve(stop: asyncio.Event) -> None:
     settings = GatewaySettings.read()
     configure_logs("stream-gateway", settings.log_level)
     running = Running()
+    _check(settings.https)
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         registry = await stack.enter_async_context(_registry(settings))
@@ -76,24 +81,14 @@ async def serve(stop: asyncio.Event) -> None:
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        attended = AttendedPipeline(judge, fitting, spending)
-        lines_way = Pipeline(judge, fitting, spending)
+        fetcher = Fetcher(settings.fetch_urls)
+        attended = AttendedPipeline(judge, fitting, spending, fetcher)
+        lines_way = Pipeline(judge, fitting, spending, fetcher)
         batches = Batches(settings, entrance, registry, lines_way, attended, recent, spending)
         stack.push_async_callback(batches.aclose)
         means = Means(entrance, registry, attended, running, settings.max_body_bytes, recent)
 
-        def more() -> "list[APIRouter]":
-            from stream_gateway.routes.admin_keys import admin_routes  # noqa: PLC0415  (FastAPI, loaded aside)
-            from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415
-            from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
-            from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
-
-            return [
-                explain_routes(entrance, registry, attended, settings.max_body_bytes),
-                feedback_routes(entrance, batches),
-                message_routes(means),
-                *admin_routes(accounts),
-            ]
+        more = partial(_more_routes, means, batches, accounts)
 
         def unready() -> str | None:
             return "draining" if running.closing else accounts.unready()
@@ -102,7 +97,7 @@ async def serve(stop: asyncio.Event) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=partial(Doorway, door_limits(settings)),  # type: ignore[arg-type]  # it is only ever called
                 ws="none",
                 loop="none",
                 lifespan="off",
@@ -113,6 +108,8 @@ async def serve(stop: asyncio.Event) -> None:
                 server_header=False,
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=_LAST_WRITES_S,
+                ssl_certfile=settings.https.certificate if settings.https else None,
+                ssl_keyfile=settings.https.key if settings.https else None,
             )
         )
         async with asyncio.TaskGroup() as tasks:
@@ -136,6 +133,21 @@ async def serve(stop: asyncio.Event) -> None:
             await serving
             follower.cancel()
             loading.cancel()
+
+
+def _more_routes(means: Means, batches: Batches, accounts: Accounts) -> "list[APIRouter]":
+    """Build what is not in a hurry."""
+    from stream_gateway.routes.admin_keys import admin_routes  # noqa: PLC0415  (FastAPI, loaded aside)
+    from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415
+    from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
+    from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
+
+    return [
+        explain_routes(means.entrance, means.registry, means.pipeline, means.max_body_bytes),
+        feedback_routes(means.entrance, batches),
+        message_routes(means),
+        *admin_routes(accounts),
+    ]
 
 
 async def _load(app: App, accounts: Accounts) -> None:
@@ -167,6 +179,20 @@ async def _registry(settings: GatewaySettings) -> AsyncIterator[Registry]:
         if follower is not None:
             follower.cancel()
         await registry.aclose()
+
+
+def _check(https: HttpsFiles | None) -> None:
+    """Try certificate and key once.
+
+    Raises:
+        ConfigError: one can't be read, or they do not belong together.
+    """
+    if https is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(https.certificate, https.key)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ConfigError(f"{https.certificate} and {https.key}: {reason}", param="https") from error
 
 
 @contextlib.contextmanager
