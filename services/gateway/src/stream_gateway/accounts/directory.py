@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MOST_SIGHTINGS: Final = 10_000
+_NEWS_S: Final = 60.0
+"""How often what tokens tell of a user who is known is written down, at most."""
 _RETRY_S: Final = 1.0
 SETTINGS: Final = "STREAM_GATEWAY__STORE_URL and STREAM_GATEWAY__STATE_DIR"
 
@@ -59,6 +61,7 @@ class Directory:
         self._store: Store | None = None
         self._reading = asyncio.Lock()
         self._sightings: dict[str, User] = {}
+        self._told_at: dict[str, float] = {}
         self._faults = Once(_log)
         self._away = False
 
@@ -142,9 +145,22 @@ class Directory:
         if known is not None:
             fresh = {name: getattr(seen, name) for name in ("name", "email", "told_groups", "told_tiers")}
             seen = replace(known, **fresh)
-        if seen != known and self.configured and len(self._sightings) < _MOST_SIGHTINGS:
+        if seen != known and self.configured and self._is_due(seen.id, new=known is None):
             self._sightings[seen.id] = seen
         return self._snapshot.by_token(seen, self._classes(), told.project or wanted)
+
+    def _is_due(self, id_: str, *, new: bool) -> bool:
+        """Whether a user is to be written down now: one who is known not each time that two of their tokens differ."""
+        if len(self._sightings) >= _MOST_SIGHTINGS:
+            return False
+        now = self._clock()
+        if not new:
+            if now - self._told_at.get(id_, float("-inf")) < _NEWS_S:
+                return False
+            if len(self._told_at) >= _MOST_SIGHTINGS:
+                self._told_at.clear()
+            self._told_at[id_] = now
+        return True
 
     def of(self, id_: str) -> Principal | None:
         """Find what a principal may use now that asked earlier; None: nothing any more."""
