@@ -157,6 +157,19 @@ async def test_a_user_of_a_token_is_written_down(place, store) -> None:
             one.by_token(Told(news), "")
 
 
+async def test_a_user_who_cannot_be_written_holds_up_nobody(place, store) -> None:
+    """A row that the database refuses is counted and given up; other users are written, keys are followed."""
+    odd = replace(USER, id="user-odd", name=None)
+    async with following(place) as directory:
+        await directory.ready()
+        directory.by_token(Told(odd), "")
+        await until(lambda: directory._faults.counts["users_not_written"] == 1)
+        directory.by_token(Told(USER), "")
+        await until(lambda: USER.id in directory.snapshot.users)
+        assert not directory._sightings
+        assert "user-odd" not in directory.snapshot.users
+
+
 async def test_tokens_that_differ_do_not_make_it_write_each_time(place, store) -> None:
     """Of a user who is known one change a minute is written down; each token still counts as it is."""
     told = replace(USER, admin=False, rights=Rights(), limits=Limits())

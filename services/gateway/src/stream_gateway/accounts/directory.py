@@ -209,9 +209,14 @@ class Directory:
         if not self._sightings:
             return
         seen = dict(self._sightings)
-        async with store.change() as change:
-            for user in seen.values():
-                await change.see(user)
+        try:
+            async with store.change() as change:
+                for user in seen.values():
+                    await change.see(user)
+        except AccountsAway:
+            raise
+        except Exception as error:  # noqa: BLE001  (what tokens tell must not keep a replica from its accounts)
+            self._faults.note("users_not_written", type(error).__name__)
         for id_, user in seen.items():
             if self._sightings.get(id_) is user:
                 del self._sightings[id_]

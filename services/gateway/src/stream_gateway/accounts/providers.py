@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _Seconds = Annotated[float, Field(gt=0)]
 _Names = Annotated[list[str], Field(min_length=1)]
+_LONGEST_ISSUER: Final = 500
+_Issuer = Annotated[str, Field(min_length=1, max_length=_LONGEST_ISSUER)]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA"]
 """Of signatures. There is no "none", and none with a shared secret, which whoever checks tokens could forge with."""
 
@@ -88,7 +90,7 @@ class Demands(BaseModel):
 class OidcIssuer(Demands):
     """An OIDC provider whose access tokens are JWTs: Keycloak, Entra, CILogon, ..."""
 
-    issuer: SecureUrl
+    issuer: Annotated[SecureUrl, Field(max_length=_LONGEST_ISSUER)]
     """Exactly as tokens have it; discovery is at its /.well-known/openid-configuration."""
     algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
     jwks_uri: SecureUrl | None = None
@@ -104,7 +106,7 @@ class OidcIssuer(Demands):
 class Introspection(Demands):
     """An authority that is asked about opaque tokens (RFC 7662): Globus Auth, Keycloak, ..."""
 
-    issuer: str
+    issuer: _Issuer
     """What its users are known by, e.g. https://auth.globus.org; an answer with another `iss` is refused."""
     endpoint: SecureUrl
     client_id: str
