@@ -5,14 +5,17 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from stream_core.errors import ConfigError, UpstreamUnavailable
+from stream_core.ids import new_id, to_hex
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import config_path, read_deployment
 from stream_core.telemetry import configure_logs
@@ -22,14 +25,18 @@ from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.service import Batches
+from stream_gateway.doorway import Doorway, door_limits
 from stream_gateway.feedback import RecentAnswers
+from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
+from stream_gateway.limits.book import Book
+from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
-from stream_gateway.settings import GatewaySettings
+from stream_gateway.settings import GatewaySettings, HttpsFiles
 from stream_gateway.spending import Spending
 from stream_gateway.watch import FileWatch, follow
 
@@ -65,6 +72,7 @@ async def serve(stop: asyncio.Event) -> None:
     settings = GatewaySettings.read()
     configure_logs("stream-gateway", settings.log_level)
     running = Running()
+    _check(settings.https)
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         keyring = Keyring(settings.keys_file)
@@ -74,9 +82,11 @@ async def serve(stop: asyncio.Event) -> None:
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        attended = AttendedPipeline(judge, fitting, spending)
-        lines_way = Pipeline(judge, fitting, spending)
-        batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending)
+        book = Book(to_hex(new_id()), time.time, shared=settings.batch_key_file is not None, lease_s=settings.lease_s)
+        meter, fetcher = Meter(book, time.monotonic), Fetcher(settings.fetch_urls)
+        attended = AttendedPipeline(judge, fitting, spending, meter, fetcher)
+        lines_way = Pipeline(judge, fitting, spending, meter, fetcher)
+        batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending, book)
         stack.push_async_callback(batches.aclose)
         means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent)
 
@@ -95,7 +105,7 @@ async def serve(stop: asyncio.Event) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=partial(Doorway, door_limits(settings)),  # type: ignore[arg-type]  # it is only ever called
                 ws="none",
                 loop="none",
                 lifespan="off",
@@ -106,10 +116,13 @@ async def serve(stop: asyncio.Event) -> None:
                 server_header=False,
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=_LAST_WRITES_S,
+                ssl_certfile=settings.https.certificate if settings.https else None,
+                ssl_keyfile=settings.https.key if settings.https else None,
             )
         )
         async with asyncio.TaskGroup() as tasks:
             follower = tasks.create_task(keyring.follow(settings.reload_interval_s))
+            renewing = tasks.create_task(book.follow())
             serving = tasks.create_task(server.serve(sockets=[listener]))
             await server.serving.wait()
             port = listener.getsockname()[1]
@@ -128,6 +141,7 @@ async def serve(stop: asyncio.Event) -> None:
             server.should_exit = True
             await serving
             follower.cancel()
+            renewing.cancel()
 
 
 @contextlib.asynccontextmanager
@@ -153,6 +167,20 @@ async def _registry(settings: GatewaySettings) -> AsyncIterator[Registry]:
         if follower is not None:
             follower.cancel()
         await registry.aclose()
+
+
+def _check(https: HttpsFiles | None) -> None:
+    """Try certificate and key once.
+
+    Raises:
+        ConfigError: one can't be read, or they do not belong together.
+    """
+    if https is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(https.certificate, https.key)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ConfigError(f"{https.certificate} and {https.key}: {reason}", param="https") from error
 
 
 @contextlib.contextmanager

@@ -8,9 +8,11 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-from stream_core.api_keys import FULL, KeyRecord, digest, load_keys
+import msgspec
+
+from stream_core.api_keys import FULL, KeyLimits, KeyRecord, digest, load_keys
 from stream_core.errors import ConfigError, Unauthenticated
-from stream_gateway.accounts.principal import Principal
+from stream_gateway.accounts.principal import Limits, Principal, Subject
 from stream_gateway.watch import FileWatch, follow
 
 _log = logging.getLogger(__name__)
@@ -20,15 +22,15 @@ _MAX_KEY = 512
 class Keyring:
     """The keys that are valid now."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file.
+    def __init__(self, path: Path | None) -> None:
+        """Read the file; None: there are no keys here.
 
         Raises:
             ConfigError: not readable or not a key file.
         """
         self._path = path
-        self._watch = FileWatch(path)
-        self._principals = self._read()
+        self._watch = FileWatch(path) if path else None
+        self._principals = self._read(path) if path else {}
 
     def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
         """Tell who sends a request with these headers.
@@ -54,27 +56,42 @@ class Keyring:
 
     async def follow(self, interval_s: float) -> None:
         """Keep up with the file until cancelled; a broken file changes nothing and is logged once."""
-        await follow(self._watch, interval_s, self._reread)
+        if self._watch is not None:
+            await follow(self._watch, interval_s, self._reread)
 
     async def _reread(self) -> None:
+        if self._path is None:
+            return
         try:
-            self._principals = self._read()
+            self._principals = self._read(self._path)
         except ConfigError as error:
             _log.error("keys not read again, the last good ones stay valid: %s", error.message)
         else:
             _log.info("keys read again", extra={"keys": len(self._principals)})
 
-    def _read(self) -> dict[str, Principal]:
+    @staticmethod
+    def _read(path: Path) -> dict[str, Principal]:
         try:
-            data = self._path.read_bytes()
+            data = path.read_bytes()
         except OSError as error:
-            raise ConfigError(f"key file {self._path}: {error.strerror}", param="keys_file") from error
-        keys = load_keys(data, source=str(self._path)).keys
+            raise ConfigError(f"key file {path}: {error.strerror}", param="keys_file") from error
+        keys = load_keys(data, source=str(path)).keys
         return {key.sha256: _principal(key) for key in keys if not key.revoked}
 
 
 def _principal(key: KeyRecord) -> Principal:
-    return Principal(key.id, _names(key.tiers), key.privacy, _names(key.clusters), key.context == FULL)
+    return Principal(
+        key.id,
+        _names(key.tiers),
+        key.privacy,
+        _names(key.clusters),
+        key.context == FULL,
+        subjects=(Subject("key", key.id, _limits(key.limits)),),
+    )
+
+
+def _limits(listed: KeyLimits | None) -> Limits:
+    return Limits() if listed is None else Limits(**msgspec.structs.asdict(listed))
 
 
 def _names(listed: list[str] | None) -> frozenset[str] | None:

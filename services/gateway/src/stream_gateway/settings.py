@@ -55,6 +55,32 @@ class ResponseSettings(BaseModel):
     """Of one conversation, images included; a longer one is 413."""
 
 
+class FetchSettings(BaseModel):
+    """Images that requests name by an address: no engine fetches anything, the gateway does it where this allows it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hosts: list[Annotated[str, Field(pattern=r"^\.?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[1-9][0-9]{0,4})?$")]] = []
+    """Names, with a port where it is not the standard one; ".example.org" means all below it. Empty: nothing is
+    fetched, such a request is 400. Addresses that are not of the public internet are never asked."""
+    privacy: str = "public"
+    """The most confidential class of a request of which addresses are fetched: the host sees the address."""
+    max_bytes: Annotated[int, Field(ge=1)] = 20 * _MIB
+    """Of all images of one request."""
+    max_urls: Annotated[int, Field(ge=1)] = 16
+    timeout_s: _Seconds = 10.0
+    """Of one image, redirects included."""
+
+
+class HttpsFiles(BaseModel):
+    """PEM files with which the gateway ends TLS itself; they are read once, at the start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    certificate: Path
+    key: Path
+
+
 class GatewaySettings(ProgramSettings):
     """Where it listens, whom it asks, what it allows."""
 
@@ -63,6 +89,8 @@ class GatewaySettings(ProgramSettings):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    https: HttpsFiles | None = None
+    """None: plain HTTP, for loopback or behind a proxy on the same machine."""
     tls: TlsFiles
     """For the calls to judge, summarizer and hpc_dispatch."""
     nats: NatsSettings = NatsSettings()
@@ -73,8 +101,22 @@ class GatewaySettings(ProgramSettings):
     """"host:port"; empty: conversations are never condensed."""
     dispatch_target: str = ""
     """"host:port"; empty: tiers of kind hpc are away."""
-    keys_file: Path
-    """API keys as `stream keys` writes them; read again when it changes."""
+    keys_file: Path | None = None
+    """API keys as `stream keys` writes them without a gateway; read again when it changes. They are valid beside
+    those of the store."""
+    store_url: str = ""
+    """Of the accounts: postgresql://USER@HOST/DATABASE or sqlite:////PATH, without a password. TLS is used unless
+    the server is on this machine. Empty: a file of SQLite in `state_dir`."""
+    store_password_file: Path | None = None
+    """The PostgreSQL user's password; without it the driver's own PGPASSWORD and PGPASSFILE count."""
+    store_ca_file: Path | None = None
+    """Who vouches for the PostgreSQL server; None: the system's authorities."""
+    state_dir: Path | None = None
+    """Where this machine keeps accounts; None, and no `store_url`: keys of `keys_file` alone."""
+    store_look_s: Annotated[float, Field(gt=0, le=4)] = 1.0
+    """How often a replica looks for changes by others: a key that is revoked elsewhere goes on for so long."""
+    store_patience_s: _Seconds = 10.0
+    """How long a request waits for the first reading of the accounts, right after the start."""
     batch_key_file: Path | None = None
     """Secret of 64 hex digits that seals files, batches and responses at the broker; None: there are none. All
     replicas need the same one."""
@@ -85,6 +127,8 @@ class GatewaySettings(ProgramSettings):
     """What thumbs of POST /v1/feedback may take at the broker; used when their stream is made."""
     feedback_ttl_s: _Seconds = 365 * _DAY_S
     """How long a thumb is kept."""
+
+    fetch_urls: FetchSettings = FetchSettings()
 
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
     """Of a request; 20 MB of images are 27 MB as base64."""
@@ -98,6 +142,9 @@ class GatewaySettings(ProgramSettings):
     window_budget_bytes: Annotated[int, Field(ge=0)] = Limits().budget
     """By how much the windows of all answers may have grown, together. With the windows that they began with it should
     stay below the broker's max_pending (64 MB by default), or a gateway that stands still is disconnected."""
+    lease_s: Annotated[float, Field(ge=1)] = 15.0
+    """Requests under way at a replica of which nothing was heard for so long count no more for limits of requests at
+    once."""
     grace_s: _Seconds = 30.0
     """What running streams get to finish after SIGTERM."""
     reload_interval_s: _Seconds = 1.0
@@ -108,5 +155,12 @@ class GatewaySettings(ProgramSettings):
     """Between two comments to a client whose stream waits for a worker."""
     probe_interval_s: _Seconds = 2.0
     """How often nearby engines are asked whether they are up."""
+    max_connections: Annotated[int, Field(ge=1)] = 4_096
+    """Of clients, at once; a further one is 503. Fewer where the process may not open as many files."""
+    max_header_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
+    """Of request line and headers; more is 431."""
+    slow_request_s: _Seconds = 30.0
+    """What a request may take to arrive; a large one gets a second more for each `slow_bytes_per_s`. Then it is 408."""
+    slow_bytes_per_s: Annotated[int, Field(ge=1)] = 500
     keep_alive_s: Annotated[int, Field(ge=1)] = 75
     """How long an idle client connection is kept."""

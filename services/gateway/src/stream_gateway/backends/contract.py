@@ -19,6 +19,8 @@ class OfferedModel:
     modalities: frozenset[str] = frozenset({"text"})
     capabilities: frozenset[str] = frozenset()
     demo: bool = False
+    privacy: frozenset[str] = frozenset()
+    """Classes of its own: it may see no text beyond any of them, nor beyond its tier's."""
 
 
 def offered(model: ModelConfig) -> OfferedModel:
@@ -29,6 +31,7 @@ def offered(model: ModelConfig) -> OfferedModel:
         modalities=frozenset(model.modalities) | {"text"},
         capabilities=frozenset(model.capabilities),
         demo=model.demo,
+        privacy=frozenset() if model.privacy is None else frozenset({model.privacy}),
     )
 
 
@@ -50,6 +53,8 @@ class Call:
     stream: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     """Trace context to pass on."""
+    usage_for_us: bool = False
+    """Whether the usage of the stream is asked for by the gateway alone: an answer is complete without it."""
     clusters: frozenset[str] | None = None
     """The only ones that may answer, also in a continuation: what the key may use, or the one that was named."""
     tell: Tell | None = None

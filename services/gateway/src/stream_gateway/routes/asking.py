@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
@@ -50,7 +51,7 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The body is not declared as JSON."""
+    """The body is not declared as JSON, or is compressed."""
 
     code = "unsupported_media_type"
     status_hint = 415
@@ -109,6 +110,7 @@ class AskRoute:
         if self._means.running.closing:
             raise UpstreamUnavailable("this gateway is shutting down: try again, another one answers")
         fields = dict(headers)
+        demand_plain(fields.get(b"content-encoding"))
         demand_json(fields.get(b"content-type"))
         body = await read_body(exchange.receive, _content_length(fields), self._means.max_body_bytes)
         watcher = asyncio.create_task(watch_client(exchange.receive, lifeline))
@@ -147,7 +149,7 @@ class _Exchange:
         self.receive = receive
         self._dialect = dialect
         self._translation: Translation | None = None
-        self._keep: Callable[[], Awaitable[None]] | None = None
+        self._keep: Callable[[str], Awaitable[None]] | None = None
         self.request_id = new_id()
         self.principal: Principal | None = None
         self.stream = False
@@ -171,7 +173,7 @@ class _Exchange:
         if not self._outcome.status:
             # The headers leave now: they say what is known, and a comment says the rest when it is known.
             trail = self.trail if self.trail.certain else Trail()
-            known = Trail(trail.tier, trail.model, choice=words)
+            known = Trail(trail.tier, trail.model, choice=words, levels=self.trail.levels)
             await start_stream(self._send, EVENTS, self._headers(known), self._outcome)
         await send_comment(self._send, words, self._outcome)
 
@@ -187,7 +189,8 @@ class _Exchange:
             await send_comment(self._send, f"answered by {where}: {trail.reason}", self._outcome)
         if self._translation is not None:
             sending = send_translated if self.stream else send_whole_translated
-            await sending(self._send, begun, self._headers(), self._outcome, self._translation, self._keep)
+            keep = partial(self._keep, self.trail.privacy) if self._keep else None
+            await sending(self._send, begun, self._headers(), self._outcome, self._translation, keep)
         elif streamed:
             await send_stream(self._send, begun, self._headers(), self._outcome)
         else:
@@ -232,7 +235,8 @@ class _Exchange:
 
     def charge(self, pipeline: Pipeline) -> None:
         """Tell what it used."""
-        self._outcome.dollars = pipeline.ended(self.request_id, self._outcome.usage, self._outcome.events)
+        sent = self._outcome
+        sent.spent = pipeline.ended(self.request_id, sent.usage, sent.events, bytes_out=sent.bytes_out)
 
     def remember(self, recent: RecentAnswers) -> None:
         """Let the caller judge the answer later."""
@@ -240,7 +244,9 @@ class _Exchange:
             recent.note(self._hex, Answered(self.principal.id, self.trail.tier, self.trail.model))
 
     def _headers(self, trail: Trail | None = None) -> Headers:
-        headers = route_headers(self._hex, trail or self.trail)
+        trail = trail or self.trail
+        headers = route_headers(self._hex, trail)
+        headers += self._dialect.limit_headers(trail.levels)
         headers.append((b"openai-processing-ms", str(round(self._stopwatch.total_ms)).encode("ascii")))
         return headers
 
@@ -248,6 +254,13 @@ class _Exchange:
 def _content_length(fields: dict[bytes, bytes]) -> int | None:
     length = fields.get(b"content-length", b"")
     return int(length) if length.isdigit() else None
+
+
+def demand_plain(content_encoding: bytes | None) -> None:
+    """Refuse a body that is compressed: what it would become when it is unpacked, nobody can know beforehand."""
+    if content_encoding is not None and content_encoding.strip().lower() not in {b"", b"identity"}:
+        said = content_encoding[:40].decode("latin-1")
+        raise UnsupportedMediaType(f"content-encoding: {said!r} is not possible here, send the body as it is")
 
 
 def demand_json(content_type: bytes | None) -> None:
