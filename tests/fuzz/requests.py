@@ -298,7 +298,9 @@ def _values(sent: Sent, chance: random.Random) -> Sent:
     """Values of a JSON body replaced, taken out, doubled, renamed or wrapped, anywhere in it."""
     try:
         body = json.loads(sent.body)
-    except ValueError:
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict | list):
         return _bytes(sent, chance)
     body = copy.deepcopy(body)
     for _ in range(chance.choice([1, 1, 2, 5])):
