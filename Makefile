@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch conformance sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos fuzz clean
+.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -88,6 +88,9 @@ bench-wan: .venv/installed  ## the sealed road across 80 ms, beside loopback; ne
 bench-dispatch: .venv/installed  ## a hot pilot, a job for each request and batch mode on one Slurm; last line JSON
 	@mkdir -p .cache && tests/hpc/install.sh
 	PYTHONPATH=tests $(BIN)/python -P bench/dispatch.py
+
+bench-capacity: .venv/installed  ## what a token, a wake-up and a request cost each part, held against three loads; last line JSON
+	PYTHONPATH=bench $(BIN)/python -P bench/capacity.py
 
 sim-campus: .venv/installed  ## 28 days of a campus through the planner, beside simpler policies; last line JSON
 	@PYTHONPATH=bench/simulation $(BIN)/python -m campus

@@ -32,6 +32,7 @@ from stream_gateway.backends.registry import Entry, Generation
 from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fetching.links import Link
 from stream_gateway.fitting import Fitted, Fitting, Unfit
+from stream_gateway.foresight import foresee
 from stream_gateway.judging import Judge, Verdict
 from stream_gateway.routing import (
     CHAT_TASK,
@@ -156,16 +157,8 @@ class Pipeline:
                 raise NotAllowed(out.words)
             trail.tier, trail.model = candidate.tier, candidate.model.id
             trail.certain = candidate is plan.candidates[-1]
-            fitted = await self._fitting.fit(
-                asked.chat,
-                asked.body_bytes,
-                entry.tier,
-                candidate.model,
-                request_id=to_hex(asked.request_id),
-                cache_scope=asked.principal.id,
-                privacy=ask.privacy,
-                whole=asked.whole or asked.principal.whole,
-            )
+            whole = asked.whole or asked.principal.whole
+            fitted = await self._fit(asked, candidate, entry, privacy=ask.privacy, whole=whole)
             if isinstance(fitted, Unfit):
                 words = fitted.words(f"{candidate.tier}/{candidate.model.id}")
                 failures.append(ContextLengthExceeded(words, param="messages"))
@@ -201,8 +194,19 @@ class Pipeline:
 
     async def explain(self, asked: Asked, generation: Generation, trail: Trail | None = None) -> tuple[Plan, Verdict]:
         """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
+        trail = trail or Trail()
+        plan, verdict = await self._judged(asked, generation, trail)
+
+        def measure(candidate: Candidate) -> Awaitable[Fitted | Unfit]:
+            entry = generation.entries[candidate.tier]
+            return self._fit(asked, candidate, entry, privacy=trail.privacy, whole=True)
+
+        return await foresee(plan, measure, whole=asked.whole or asked.principal.whole), verdict
+
+    async def _judged(self, asked: Asked, generation: Generation, trail: Trail) -> tuple[Plan, Verdict]:
+        """Judge and route without learning from it."""
         tiers = generation.view()
-        ask, policy = await _ask(asked, generation, tiers, trail or Trail()), generation.deployment.policy
+        ask, policy = await _ask(asked, generation, tiers, trail), generation.deployment.policy
         self._fetcher.check(asked.chat.body, policy.classes, ask.privacy)
         seeing = [tier.name for tier in permitted(ask, tiers, policy)]
         verdict = await self._judge.score(
@@ -222,7 +226,7 @@ class Pipeline:
         Raises:
             StreamError: nobody would answer it.
         """
-        plan, _ = await self.explain(asked, generation)
+        plan, _ = await self._judged(asked, generation, Trail())
         if not plan.candidates:
             raise refusal(plan)
         first = plan.candidates[0]
@@ -274,6 +278,20 @@ class Pipeline:
         more = len(orjson.dumps(body)) - len(orjson.dumps(asked.chat.body))
         chat = replace(asked.chat, body=body, media_bytes=asked.chat.media_bytes + more)
         return replace(asked, chat=chat, body_bytes=asked.body_bytes + more)
+
+    async def _fit(
+        self, asked: Asked, candidate: Candidate, entry: Entry, *, privacy: str, whole: bool
+    ) -> Fitted | Unfit:
+        return await self._fitting.fit(
+            asked.chat,
+            asked.body_bytes,
+            entry.tier,
+            candidate.model,
+            request_id=to_hex(asked.request_id),
+            cache_scope=asked.principal.id,
+            privacy=privacy,
+            whole=whole,
+        )
 
     def _wanted(self, policy: PolicyConfig) -> float | None:
         """The cloud's share, changed so that the budget lasts for the month."""

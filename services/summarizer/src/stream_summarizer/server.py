@@ -227,8 +227,9 @@ class Summarizer(rpc.SummarizerServicer):
         backend = self._backend
         left = deadline - time.monotonic() - ASSEMBLY_S
         if backend is None or left < LEAST_MODEL_S:
-            return Answer(reason="no time was left to ask the model")
-        answer = await backend.condense(task.text, task.summary_tokens, left)
+            answer = Answer(reason="no time was left to ask the model")
+        else:
+            answer = await backend.condense(task.text, task.summary_tokens, left)
         if answer.text or answer.silent:
             self._shelf.put(self._key(scope, task), answer.text)
         else:

@@ -10,6 +10,7 @@ from stream_core.ids import new_id
 from stream_core.openai.models import parse_chat
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
+from stream_gateway.fitting import wants_whole
 from stream_gateway.pipeline import Asked, Pipeline, Trail
 from stream_gateway.routes.asking import demand_plain
 from stream_gateway.routes.models import Error
@@ -84,12 +85,17 @@ def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max
             }
         },
     )
-    async def explain(request: Request, x_stream_privacy: Annotated[str | None, Header()] = None) -> Explanation:
+    async def explain(
+        request: Request,
+        x_stream_privacy: Annotated[str | None, Header()] = None,
+        x_stream_context: Annotated[str | None, Header()] = None,
+    ) -> Explanation:
         principal = keyring.authenticate(request.headers.raw)
         demand_plain(request.headers.get("content-encoding", "").encode("latin-1"))
         length = request.headers.get("content-length", "")
         body = await read_body(request.receive, int(length) if length.isdecimal() else None, max_body_bytes)
-        asked = Asked(new_id(), principal, parse_chat(body), len(body), x_stream_privacy, {}, tell=None)
+        whole = wants_whole(x_stream_context)
+        asked = Asked(new_id(), principal, parse_chat(body), len(body), x_stream_privacy, {}, tell=None, whole=whole)
         async with registry.hold() as generation:
             trail = Trail()
             plan, verdict = await pipeline.explain(asked, generation, trail)
