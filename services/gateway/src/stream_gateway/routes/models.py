@@ -1,5 +1,6 @@
 """GET /v1/models and /v1/tiers: what this key may use, as OpenAI lists models, with what STREAM knows besides."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -7,10 +8,10 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from stream_core.errors import ModelNotFound
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.accounts.principal import Principal
-from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Generation, Registry
-from stream_gateway.routing import AUTO, Ask, ModelView, Pin, TierView, permitted, request_class
+from stream_gateway.routing import AUTO, Ask, ModelView, Pin, TierView, entitled, permitted, request_class
 from stream_gateway.standing import Standing, State, overall
 
 
@@ -112,11 +113,11 @@ class Error(BaseModel):
     error: ErrorDetail
 
 
-def model_routes(keyring: Keyring, registry: Registry, started: int) -> APIRouter:
+def model_routes(entrance: Entrance, registry: Registry, started: int) -> APIRouter:
     """Build the routes.
 
     Args:
-        keyring: who may ask.
+        entrance: who may ask.
         registry: what there is.
         started: unix seconds since when this gateway offers them.
     """
@@ -128,7 +129,7 @@ def model_routes(keyring: Keyring, registry: Registry, started: int) -> APIRoute
     )
 
     async def caller(request: Request) -> Principal:
-        return keyring.authenticate(request.headers.raw)
+        return await entrance.authenticate(request.headers.raw)
 
     @router.get("/models", summary="List the models this key may use", operation_id="list_models")
     async def list_models(principal: Annotated[Principal, Depends(caller)]) -> ModelList:
@@ -195,7 +196,13 @@ def _seen(generation: Generation, principal: Principal) -> list[TierView]:
     """Show a key what it may use."""
     policy = generation.deployment.policy
     ask = Ask(Pin(), request_class(policy, principal.privacy, None), principal.tiers, clusters=principal.clusters)
-    return [tier for tier in permitted(ask, generation.view(), policy) if tier.models]
+    seen = [
+        replace(
+            tier, models=tuple(view for view in tier.models if entitled(principal.models, tier.name, view.model.id))
+        )
+        for tier in permitted(ask, generation.view(), policy)
+    ]
+    return [tier for tier in seen if tier.models]
 
 
 def _entry(name: str, tier: TierView, view: ModelView, created: int) -> Model:
