@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos fuzz clean
+.PHONY: help up test test-hpc test-deploy k8s-secrets check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,11 +25,19 @@ up: .venv/installed  ## start everything on this machine; Ctrl-C stops it
 	@exec $(BIN)/stream up
 
 test: .venv/installed  ## all tests, with real parts (about 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc --ignore=tests/deploy
 
 test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute and vLLM (at most 20 minutes)
 	@mkdir -p .cache && tests/hpc/install.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/hpc
+
+test-deploy: .venv/installed  ## the manifests: rendered, checked, and run as processes (at most 3 minutes)
+	@tests/deploy/install.sh
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/deploy
+
+SECRETS ?= deploy/k8s/secrets
+k8s-secrets: .venv/installed  ## keys and certificates for deploy/k8s, as files in SECRETS; ARGS="--host relay=HOST --renew"
+	@$(BIN)/python -m stream_cli.cluster_secrets $(SECRETS) $(ARGS)
 
 SUITES ?=
 conformance: .venv/installed  ## independent clients and suites against our server (at most 6 minutes); last line JSON

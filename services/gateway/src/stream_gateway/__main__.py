@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -32,7 +33,7 @@ from stream_gateway.lifeline import Running
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
-from stream_gateway.settings import GatewaySettings
+from stream_gateway.settings import GatewaySettings, HttpsFiles
 from stream_gateway.spending import Spending
 from stream_gateway.watch import FileWatch, follow
 
@@ -68,6 +69,7 @@ async def serve(stop: asyncio.Event) -> None:
     settings = GatewaySettings.read()
     configure_logs("stream-gateway", settings.log_level)
     running = Running()
+    _check(settings.https)
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         registry = await stack.enter_async_context(_registry(settings))
@@ -117,6 +119,8 @@ async def serve(stop: asyncio.Event) -> None:
                 server_header=False,
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=_LAST_WRITES_S,
+                ssl_certfile=settings.https.certificate if settings.https else None,
+                ssl_keyfile=settings.https.key if settings.https else None,
             )
         )
         async with asyncio.TaskGroup() as tasks:
@@ -171,6 +175,20 @@ async def _registry(settings: GatewaySettings) -> AsyncIterator[Registry]:
         if follower is not None:
             follower.cancel()
         await registry.aclose()
+
+
+def _check(https: HttpsFiles | None) -> None:
+    """Try certificate and key once.
+
+    Raises:
+        ConfigError: one can't be read, or they do not belong together.
+    """
+    if https is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(https.certificate, https.key)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ConfigError(f"{https.certificate} and {https.key}: {reason}", param="https") from error
 
 
 @contextlib.contextmanager

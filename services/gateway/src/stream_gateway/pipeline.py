@@ -157,8 +157,7 @@ class Pipeline:
                 raise NotAllowed(out.words)
             trail.tier, trail.model = candidate.tier, candidate.model.id
             trail.certain = candidate is plan.candidates[-1]
-            whole = asked.whole or asked.principal.whole
-            fitted = await self._fit(asked, candidate, entry, privacy=ask.privacy, whole=whole)
+            fitted = await self._fit(asked, candidate, entry, ask.privacy, whole=asked.whole or asked.principal.whole)
             if isinstance(fitted, Unfit):
                 words = fitted.words(f"{candidate.tier}/{candidate.model.id}")
                 failures.append(ContextLengthExceeded(words, param="messages"))
@@ -194,19 +193,17 @@ class Pipeline:
 
     async def explain(self, asked: Asked, generation: Generation, trail: Trail | None = None) -> tuple[Plan, Verdict]:
         """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
-        trail = trail or Trail()
-        plan, verdict = await self._judged(asked, generation, trail)
+        ask = await _ask(asked, generation, generation.view(), trail or Trail())
+        plan, verdict = await self._judged(asked, ask, generation)
 
         def measure(candidate: Candidate) -> Awaitable[Fitted | Unfit]:
-            entry = generation.entries[candidate.tier]
-            return self._fit(asked, candidate, entry, privacy=trail.privacy, whole=True)
+            return self._fit(asked, candidate, generation.entries[candidate.tier], ask.privacy, whole=True)
 
         return await foresee(plan, measure, whole=asked.whole or asked.principal.whole), verdict
 
-    async def _judged(self, asked: Asked, generation: Generation, trail: Trail) -> tuple[Plan, Verdict]:
+    async def _judged(self, asked: Asked, ask: Ask, generation: Generation) -> tuple[Plan, Verdict]:
         """Judge and route without learning from it."""
-        tiers = generation.view()
-        ask, policy = await _ask(asked, generation, tiers, trail), generation.deployment.policy
+        tiers, policy = generation.view(), generation.deployment.policy
         self._fetcher.check(asked.chat.body, policy.classes, ask.privacy)
         seeing = [tier.name for tier in permitted(ask, tiers, policy)]
         verdict = await self._judge.score(
@@ -226,7 +223,8 @@ class Pipeline:
         Raises:
             StreamError: nobody would answer it.
         """
-        plan, _ = await self._judged(asked, generation, Trail())
+        ask = await _ask(asked, generation, generation.view(), Trail())
+        plan, _ = await self._judged(asked, ask, generation)
         if not plan.candidates:
             raise refusal(plan)
         first = plan.candidates[0]
@@ -270,17 +268,8 @@ class Pipeline:
         ]
         return plan
 
-    async def _inlined(self, asked: Asked, links: list[Link]) -> Asked:
-        """Fetch what a request names by its address, and put it in."""
-        if not links:
-            return asked
-        body = await self._fetcher.inlined(asked.chat.body, links)
-        more = len(orjson.dumps(body)) - len(orjson.dumps(asked.chat.body))
-        chat = replace(asked.chat, body=body, media_bytes=asked.chat.media_bytes + more)
-        return replace(asked, chat=chat, body_bytes=asked.body_bytes + more)
-
     async def _fit(
-        self, asked: Asked, candidate: Candidate, entry: Entry, *, privacy: str, whole: bool
+        self, asked: Asked, candidate: Candidate, entry: Entry, privacy: str, *, whole: bool
     ) -> Fitted | Unfit:
         return await self._fitting.fit(
             asked.chat,
@@ -292,6 +281,15 @@ class Pipeline:
             privacy=privacy,
             whole=whole,
         )
+
+    async def _inlined(self, asked: Asked, links: list[Link]) -> Asked:
+        """Fetch what a request names by its address, and put it in."""
+        if not links:
+            return asked
+        body = await self._fetcher.inlined(asked.chat.body, links)
+        more = len(orjson.dumps(body)) - len(orjson.dumps(asked.chat.body))
+        chat = replace(asked.chat, body=body, media_bytes=asked.chat.media_bytes + more)
+        return replace(asked, chat=chat, body_bytes=asked.body_bytes + more)
 
     def _wanted(self, policy: PolicyConfig) -> float | None:
         """The cloud's share, changed so that the budget lasts for the month."""

@@ -73,6 +73,15 @@ class FetchSettings(BaseModel):
     """Of one image, redirects included."""
 
 
+class HttpsFiles(BaseModel):
+    """PEM files with which the gateway ends TLS itself; they are read once, at the start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    certificate: Path
+    key: Path
+
+
 class GatewaySettings(ProgramSettings):
     """Where it listens, whom it asks, what it allows."""
 
@@ -81,6 +90,8 @@ class GatewaySettings(ProgramSettings):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    https: HttpsFiles | None = None
+    """None: plain HTTP, for loopback or behind a proxy on the same machine."""
     tls: TlsFiles
     """For the calls to judge, summarizer and hpc_dispatch."""
     nats: NatsSettings = NatsSettings()
