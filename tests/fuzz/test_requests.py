@@ -44,7 +44,7 @@ from stream_gateway.settings import GatewaySettings
 from stream_gateway.spending import Spending
 
 SEED = int(os.environ.get("STREAM_FUZZ_SEED", "20261"))
-COUNT = int(os.environ.get("STREAM_FUZZ_REQUESTS", "6000"))
+COUNT = int(os.environ.get("STREAM_FUZZ_REQUESTS", "4000"))
 CASE = os.environ.get("STREAM_FUZZ_CASE")
 AT_ONCE = 16
 PATIENCE_S = 30
