@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -33,6 +34,8 @@ from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
+from stream_gateway.limits.book import Book
+from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.admin_keys import admin_routes
 from stream_gateway.routes.asking import Means
@@ -168,8 +171,9 @@ async def _application(settings: GatewaySettings, registry: Registry, accounts: 
     """The application with all its routes, until the block ends."""
     entrance, most = accounts.entrance, settings.max_body_bytes
     judge, fitting, spending = Judge.of(settings), Fitting.of(settings), Spending(lambda: 0.0)
-    attended, recent = AttendedPipeline(judge, fitting, spending), RecentAnswers()
-    batches = Batches(settings, entrance, registry, Pipeline(judge, fitting, spending), attended, recent, spending)
+    meter = Meter(book := Book("0", time.time, shared=False, lease_s=settings.lease_s), time.monotonic)
+    attended, lines_way = (each(judge, fitting, spending, meter) for each in (AttendedPipeline, Pipeline))
+    batches = Batches(settings, entrance, registry, lines_way, attended, recent := RecentAnswers(), spending, book)
     means = Means(entrance, registry, attended, Running(), most, recent)
 
     def more() -> Any:

@@ -178,6 +178,8 @@ WRONG = [
     ("POST", "/users", {"name": "x", "surprise": 1}, "surprise"),
     ("POST", "/users", {"name": "x", "limits": {"requests_per_minute": -1}}, "limits.requests_per_minute"),
     ("POST", "/users", {"name": "x", "limits": {"requests_per_minute": 1.5}}, "limits.requests_per_minute"),
+    ("POST", "/users", {"name": "x", "limits": {"requests_per_minute": "1"}}, "limits.requests_per_minute"),
+    ("POST", "/users", {"name": "x", "disabled": "no"}, "disabled"),
     ("POST", "/projects", {"name": "x", "privacy": "secret"}, "privacy"),
     ("POST", "/keys", {"name": "x", "expires": 1}, "expires"),
     ("POST", "/keys", {"name": "x", "tiers": ["a"] * 1001}, "tiers"),

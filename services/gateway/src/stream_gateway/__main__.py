@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from stream_core.errors import ConfigError, UpstreamUnavailable
+from stream_core.ids import new_id, to_hex
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import config_path, read_deployment
 from stream_core.telemetry import configure_logs
@@ -30,6 +31,8 @@ from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
+from stream_gateway.limits.book import Book
+from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
@@ -81,25 +84,16 @@ async def serve(stop: asyncio.Event) -> None:
         stack.push_async_callback(judge.aclose)
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
-        recent, spending, fetcher = RecentAnswers(), Spending(time.time), Fetcher(settings.fetch_urls)
-        attended = AttendedPipeline(judge, fitting, spending, fetcher)
-        lines_way = Pipeline(judge, fitting, spending, fetcher)
-        batches = Batches(settings, entrance, registry, lines_way, attended, recent, spending)
+        recent, spending = RecentAnswers(), Spending(time.time)
+        book = Book(to_hex(new_id()), time.time, shared=settings.batch_key_file is not None, lease_s=settings.lease_s)
+        meter, fetcher = Meter(book, time.monotonic), Fetcher(settings.fetch_urls)
+        attended = AttendedPipeline(judge, fitting, spending, meter, fetcher)
+        lines_way = Pipeline(judge, fitting, spending, meter, fetcher)
+        batches = Batches(settings, entrance, registry, lines_way, attended, recent, spending, book)
         stack.push_async_callback(batches.aclose)
         means = Means(entrance, registry, attended, running, settings.max_body_bytes, recent)
 
-        def more() -> "list[APIRouter]":
-            from stream_gateway.routes.admin_keys import admin_routes  # noqa: PLC0415  (FastAPI, loaded aside)
-            from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415
-            from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
-            from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
-
-            return [
-                explain_routes(entrance, registry, attended, settings.max_body_bytes),
-                feedback_routes(entrance, batches),
-                message_routes(means),
-                *admin_routes(accounts),
-            ]
+        more = partial(_more_routes, means, batches, accounts)
 
         def unready() -> str | None:
             return "draining" if running.closing else accounts.unready()
@@ -108,6 +102,7 @@ async def serve(stop: asyncio.Event) -> None:
         server = _server(app, settings)
         async with asyncio.TaskGroup() as tasks:
             follower = tasks.create_task(accounts.keyring.follow(settings.reload_interval_s))
+            renewing = tasks.create_task(book.follow())
             serving = tasks.create_task(server.serve(sockets=[listener]))
             await server.serving.wait()
             port = listener.getsockname()[1]
@@ -126,6 +121,7 @@ async def serve(stop: asyncio.Event) -> None:
             server.should_exit = True
             await serving
             follower.cancel()
+            renewing.cancel()
             loading.cancel()
 
 
@@ -149,6 +145,21 @@ def _server(app: App, settings: GatewaySettings) -> _Server:
             ssl_keyfile=settings.https.key if settings.https else None,
         )
     )
+
+
+def _more_routes(means: Means, batches: Batches, accounts: Accounts) -> "list[APIRouter]":
+    """Build what is not in a hurry."""
+    from stream_gateway.routes.admin_keys import admin_routes  # noqa: PLC0415  (FastAPI, loaded aside)
+    from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415
+    from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
+    from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
+
+    return [
+        explain_routes(means.entrance, means.registry, means.pipeline, means.max_body_bytes),
+        feedback_routes(means.entrance, batches),
+        message_routes(means),
+        *admin_routes(accounts),
+    ]
 
 
 async def _load(app: App, accounts: Accounts) -> None:

@@ -2,8 +2,8 @@
 
 Rules, in this order; a later one never brings back what an earlier one took away:
 
-1. Entitlement and privacy: a tier, cluster or model that the key may not use, or a tier or model that may not see
-   text of the request's class, is out.
+1. Entitlement and privacy: a tier, cluster or model that the key may not use, or a tier or model that may not see text
+   of the request's class, is out.
 2. Pin: a caller who names a tier, a cluster or a model gets that or an error, never another one.
 3. Fitness: a model that lacks a modality or a capability that the request demands, that serves another kind of
    request (embeddings against chat), or whose window can't hold the answer asked for, is out.
@@ -262,6 +262,8 @@ def barred(ask: Ask, tier: str, privacy: str, policy: PolicyConfig) -> Exclusion
 
 def unseen(ask: Ask, tier: str, model: OfferedModel, policy: PolicyConfig) -> Exclusion | None:
     """Rule 1, for one model of a tier that may see the request: None when the model may, too."""
+    if ask.models is not None and ask.models.isdisjoint((model.id, f"{tier}/{model.id}")):
+        return Exclusion(tier, model.id, Why.ENTITLEMENT, f"this key may not use the model '{tier}/{model.id}'")
     low = next((name for name in sorted(model.privacy) if not may_see(policy.classes, name, ask.privacy)), None)
     if low is None:
         return None
@@ -392,10 +394,8 @@ def _choose(
 
 
 def _unfit(ask: Ask, tier: str, model: OfferedModel) -> Exclusion | None:
-    """Rules 1 and 3, for one model: None when the key may use it, and it can do what is asked."""
+    """Rule 3, for one model: None when it can do what is asked."""
     name = f"'{tier}/{model.id}'"
-    if not entitled(ask.models, tier, model.id):
-        return Exclusion(tier, model.id, Why.ENTITLEMENT, f"this key may not use the model {name}")
     if not serves(model, ask.task):
         return Exclusion(tier, model.id, Why.TASK, f"{name} does no {ask.task}", "model")
     if missing := sorted(ask.modalities - model.modalities):
@@ -410,11 +410,6 @@ def _unfit(ask: Ask, tier: str, model: OfferedModel) -> Exclusion | None:
         )
         return Exclusion(tier, model.id, Why.CONTEXT, words, "messages")
     return None
-
-
-def entitled(models: frozenset[str] | None, tier: str, model: str) -> bool:
-    """Rule 1, for one model: whether a key that may use these may use it."""
-    return models is None or model in models or f"{tier}/{model}" in models
 
 
 def serves(model: OfferedModel, task: str) -> bool:

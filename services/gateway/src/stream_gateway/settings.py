@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
 from stream_core.wire.window import Limits
-from stream_gateway.accounts.providers import Introspection, OidcIssuer
+from stream_gateway.accounts.providers import Introspection, OidcIssuer, StoreUrl
 
 _Seconds = Annotated[float, Field(gt=0)]
 
@@ -105,7 +105,7 @@ class GatewaySettings(ProgramSettings):
     keys_file: Path | None = None
     """API keys as `stream keys` writes them without a gateway; read again when it changes. They are valid beside
     those of the store."""
-    store_url: str = ""
+    store_url: StoreUrl = ""
     """Of the accounts: postgresql://USER@HOST/DATABASE or sqlite:////PATH, without a password. TLS is used unless
     the server is on this machine. Empty: a file of SQLite in `state_dir`."""
     store_password_file: Path | None = None
@@ -147,6 +147,9 @@ class GatewaySettings(ProgramSettings):
     window_budget_bytes: Annotated[int, Field(ge=0)] = Limits().budget
     """By how much the windows of all answers may have grown, together. With the windows that they began with it should
     stay below the broker's max_pending (64 MB by default), or a gateway that stands still is disconnected."""
+    lease_s: Annotated[float, Field(ge=1)] = 15.0
+    """Requests under way at a replica of which nothing was heard for so long count no more for limits of requests at
+    once."""
     grace_s: _Seconds = 30.0
     """What running streams get to finish after SIGTERM."""
     reload_interval_s: _Seconds = 1.0

@@ -76,7 +76,7 @@ class Administration:
             InvalidRequest: its class is none of the policy's.
         """
         self._check_class(record)
-        id_ = f"{type(record).__name__.lower()}-{secrets.token_hex(8)}"
+        id_ = _new_id(type(record).__name__.lower())
         if isinstance(record, User) and record.issuer:
             id_ = user_id(record.issuer, record.subject)
         if isinstance(record, Group | Project):
@@ -141,7 +141,7 @@ class Administration:
         if wished.expires is not None and wished.expires <= now:
             raise InvalidRequest(f"expires: {wished.expires} is in the past, it is {int(now)}", param="expires")
         key, made = new_key(wished.name, now=now)
-        record = replace(wished, id=made.id, prefix=made.prefix, sha256=made.sha256, created=made.created)
+        record = replace(wished, id=_new_id("key"), prefix=made.prefix, sha256=made.sha256, created=made.created)
         async with self._changing("issued", record.id, by) as change:
             if record.user:
                 await change.find(User, record.user)
@@ -191,7 +191,7 @@ class Administration:
                 raise InvalidRequest(f"this API key was exchanged for {old.replaced_by} already: rotate that one")
             key, made = new_key(old.name, now=now)
             fresh = replace(
-                old, id=made.id, prefix=made.prefix, sha256=made.sha256, created=made.created, origin=old.owner
+                old, id=_new_id("key"), prefix=made.prefix, sha256=made.sha256, created=made.created, origin=old.owner
             )
             await change.add(fresh)
             await change.rewrite(replace(old, replaced_by=fresh.id, valid_until=int(now) + overlap_s))
@@ -221,3 +221,7 @@ class Administration:
         if any(key.id == id_ for key in self._keyring.all()):
             words = f"{id_} is a key of the key file: `stream keys` changes it on the machine that has the file"
             raise NoSuchAccount(words, param="id")
+
+
+def _new_id(kind: str) -> str:
+    return f"{kind}-{secrets.token_hex(8)}"

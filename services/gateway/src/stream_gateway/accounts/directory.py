@@ -18,6 +18,7 @@ from stream_gateway.accounts.claims import Told
 from stream_gateway.accounts.faults import AccountsAway, AccountsOff
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.accounts.records import User
+from stream_gateway.accounts.rights import refusal_of
 from stream_gateway.accounts.snapshot import Snapshot
 from stream_gateway.settings import GatewaySettings
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MOST_SIGHTINGS: Final = 10_000
+_NEWS_S: Final = 60.0
+"""How often what tokens tell of a user who is known is written down, at most."""
 _RETRY_S: Final = 1.0
 SETTINGS: Final = "STREAM_GATEWAY__STORE_URL and STREAM_GATEWAY__STATE_DIR"
 
@@ -51,11 +54,14 @@ class Directory:
         self._classes = classes
         self._clock = clock
         self._snapshot = Snapshot()
+        self._made: dict[str, Principal] = {}
+        self._made_for: Sequence[str] = ()
         self._known = asyncio.Event()
         self._fault = "it has not been read yet"
         self._store: Store | None = None
         self._reading = asyncio.Lock()
         self._sightings: dict[str, User] = {}
+        self._told_at: dict[str, float] = {}
         self._faults = Once(_log)
         self._away = False
 
@@ -113,7 +119,15 @@ class Directory:
         key = self._snapshot.key_of(sha256)
         if key is None:
             raise Unauthenticated("incorrect API key provided: it is unknown")
-        return self._snapshot.by_key(key, self._clock(), self._classes(), wanted)
+        now, classes = self._clock(), self._classes()
+        if wanted:
+            return self._snapshot.by_key(key, now, classes, wanted)
+        if classes is not self._made_for:
+            self._made, self._made_for = {}, classes
+        made = self._made.get(key.id)
+        if made is None or refusal_of(key, now) is not None:
+            made = self._made[key.id] = self._snapshot.by_key(key, now, classes)
+        return made
 
     def by_token(self, told: Told, wanted: str) -> Principal:
         """Tell who has a token; a user who is new, or of whom it tells something new, is written down later.
@@ -131,9 +145,22 @@ class Directory:
         if known is not None:
             fresh = {name: getattr(seen, name) for name in ("name", "email", "told_groups", "told_tiers")}
             seen = replace(known, **fresh)
-        if seen != known and self.configured and len(self._sightings) < _MOST_SIGHTINGS:
+        if seen != known and self.configured and self._is_due(seen.id, new=known is None):
             self._sightings[seen.id] = seen
         return self._snapshot.by_token(seen, self._classes(), told.project or wanted)
+
+    def _is_due(self, id_: str, *, new: bool) -> bool:
+        """Whether a user is to be written down now: one who is known not each time that two of their tokens differ."""
+        if len(self._sightings) >= _MOST_SIGHTINGS:
+            return False
+        now = self._clock()
+        if not new:
+            if now - self._told_at.get(id_, float("-inf")) < _NEWS_S:
+                return False
+            if len(self._told_at) >= _MOST_SIGHTINGS:
+                self._told_at.clear()
+            self._told_at[id_] = now
+        return True
 
     def of(self, id_: str) -> Principal | None:
         """Find what a principal may use now that asked earlier; None: nothing any more."""
@@ -150,7 +177,7 @@ class Directory:
     async def _catch_up(self, store: "Store") -> None:
         async with self._reading:
             if not self._known.is_set() or await store.revision() != self._snapshot.revision:
-                self._snapshot = await store.snapshot()
+                self._snapshot, self._made = await store.snapshot(), {}
                 self._known.set()
                 _log.info("accounts read", extra={"keys": len(self._snapshot.keys), "users": len(self._snapshot.users)})
 
@@ -182,9 +209,14 @@ class Directory:
         if not self._sightings:
             return
         seen = dict(self._sightings)
-        async with store.change() as change:
-            for user in seen.values():
-                await change.see(user)
+        try:
+            async with store.change() as change:
+                for user in seen.values():
+                    await change.see(user)
+        except AccountsAway:
+            raise
+        except Exception as error:  # noqa: BLE001  (what tokens tell must not keep a replica from its accounts)
+            self._faults.note("users_not_written", type(error).__name__)
         for id_, user in seen.items():
             if self._sightings.get(id_) is user:
                 del self._sightings[id_]

@@ -1,4 +1,4 @@
-"""Settings of those who vouch for users: OIDC issuers, and an authority that is asked about each token."""
+"""Settings of those who vouch for users (OIDC issuers, an authority that is asked about each token), and URLs."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _Seconds = Annotated[float, Field(gt=0)]
 _Names = Annotated[list[str], Field(min_length=1)]
+_LONGEST_ISSUER: Final = 500
+_Issuer = Annotated[str, Field(min_length=1, max_length=_LONGEST_ISSUER)]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "Ed25519", "EdDSA"]
 """Of signatures. There is no "none", and none with a shared secret, which whoever checks tokens could forge with."""
 
@@ -27,7 +29,30 @@ def secure_url(url: str) -> str:
     raise ValueError("an https:// URL is needed (http:// on this machine alone)")
 
 
+def store_url(url: str) -> str:
+    """Take the URL of a database that accounts can lie in; empty is none.
+
+    Raises:
+        ValueError: another one; the message does not repeat it.
+    """
+    parts = urlsplit(url)
+    if not url:
+        return url
+    if parts.scheme not in {"sqlite", "postgresql"}:
+        raise ValueError("a URL of sqlite:// or postgresql:// is needed")
+    if parts.password is not None:
+        raise ValueError("no password belongs into a URL: put it into store_password_file")
+    if parts.query:
+        raise ValueError("parameters are not possible: TLS is always on")
+    if parts.scheme == "sqlite" and len(parts.path) < len("/x"):
+        raise ValueError("sqlite:/// needs the path of a file")
+    if parts.scheme == "postgresql" and not (parts.hostname and parts.path.strip("/")):
+        raise ValueError("postgresql:// needs a host and a database")
+    return url
+
+
 SecureUrl = Annotated[str, AfterValidator(secure_url)]
+StoreUrl = Annotated[str, AfterValidator(store_url)]
 
 
 class ClaimNames(BaseModel):
@@ -65,7 +90,7 @@ class Demands(BaseModel):
 class OidcIssuer(Demands):
     """An OIDC provider whose access tokens are JWTs: Keycloak, Entra, CILogon, ..."""
 
-    issuer: SecureUrl
+    issuer: Annotated[SecureUrl, Field(max_length=_LONGEST_ISSUER)]
     """Exactly as tokens have it; discovery is at its /.well-known/openid-configuration."""
     algorithms: Annotated[list[Algorithm], Field(min_length=1)] = ["RS256", "ES256"]
     jwks_uri: SecureUrl | None = None
@@ -81,7 +106,7 @@ class OidcIssuer(Demands):
 class Introspection(Demands):
     """An authority that is asked about opaque tokens (RFC 7662): Globus Auth, Keycloak, ..."""
 
-    issuer: str
+    issuer: _Issuer
     """What its users are known by, e.g. https://auth.globus.org; an answer with another `iss` is refused."""
     endpoint: SecureUrl
     client_id: str

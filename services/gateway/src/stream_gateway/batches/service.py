@@ -14,6 +14,7 @@ from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.faults import NotConfigured, StoreAway
 from stream_gateway.feedback import RecentAnswers
+from stream_gateway.limits.book import Book
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.settings import GatewaySettings
 from stream_gateway.spending import Spending
@@ -45,6 +46,7 @@ class Batches:
         attended: the way of interactive requests.
         recent: who asked what of this replica.
         spending: what it knows of the cloud's cost.
+        book: what callers have used.
 
     Raises:
         ConfigError: the key file is not as it must be.
@@ -59,6 +61,7 @@ class Batches:
         attended: AttendedPipeline,
         recent: RecentAnswers,
         spending: Spending,
+        book: Book,
     ) -> None:
         self.settings = settings
         self.entrance = entrance
@@ -67,6 +70,7 @@ class Batches:
         self.attended = attended
         self.recent = recent
         self.spending = spending
+        self.book = book
         self._key = read_key(settings.batch_key_file) if settings.batch_key_file else None
         self._life: Life | None = None
         self._fault = "it has not been reached yet"

@@ -28,13 +28,15 @@ Names = Annotated[list[Name], Field(max_length=_MOST_NAMES)]
 _Count = Annotated[int, Field(ge=0, le=_MOST)]
 _Amount = Annotated[float, Field(ge=0, le=_MOST, allow_inf_nan=False)]
 _Time = Annotated[int, Field(ge=0, le=_MOST)]
+_STRICT: Final = ConfigDict(extra="forbid", strict=True)
+"""What is described as a number is no text that looks like one."""
 _R = TypeVar("_R", bound=Record)
 
 
 class LimitsBody(BaseModel):
     """Limits; what is null or left out has none."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = _STRICT
 
     requests_per_minute: _Count | None = None
     tokens_per_minute: _Count | None = None
@@ -52,7 +54,7 @@ class LimitsBody(BaseModel):
 class Change(BaseModel):
     """Fields of a record; what is left out stays as it is."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = _STRICT
 
     tiers: Names | None = None
     """What it may use; null: every one."""
@@ -161,7 +163,7 @@ class NewKey(KeyChange):
 class Rotation(BaseModel):
     """How a key is exchanged for a new one."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = _STRICT
 
     overlap_s: Annotated[int, Field(ge=0, le=LONGEST_OVERLAP_S)] = DEFAULT_OVERLAP_S
     """How long the old one goes on."""

@@ -173,7 +173,7 @@ class _Exchange:
         if not self._outcome.status:
             # The headers leave now: they say what is known, and a comment says the rest when it is known.
             trail = self.trail if self.trail.certain else Trail()
-            known = Trail(trail.tier, trail.model, choice=words)
+            known = Trail(trail.tier, trail.model, choice=words, levels=self.trail.levels)
             await start_stream(self._send, EVENTS, self._headers(known), self._outcome)
         await send_comment(self._send, words, self._outcome)
 
@@ -235,7 +235,8 @@ class _Exchange:
 
     def charge(self, pipeline: Pipeline) -> None:
         """Tell what it used."""
-        self._outcome.dollars = pipeline.ended(self.request_id, self._outcome.usage, self._outcome.events)
+        sent = self._outcome
+        sent.spent = pipeline.ended(self.request_id, sent.usage, sent.events, bytes_out=sent.bytes_out)
 
     def remember(self, recent: RecentAnswers) -> None:
         """Let the caller judge the answer later."""
@@ -243,7 +244,9 @@ class _Exchange:
             recent.note(self._hex, Answered(self.principal.id, self.trail.tier, self.trail.model))
 
     def _headers(self, trail: Trail | None = None) -> Headers:
-        headers = route_headers(self._hex, trail or self.trail)
+        trail = trail or self.trail
+        headers = route_headers(self._hex, trail)
+        headers += self._dialect.limit_headers(trail.levels)
         headers.append((b"openai-processing-ms", str(round(self._stopwatch.total_ms)).encode("ascii")))
         return headers
 

@@ -1,6 +1,5 @@
 """GET /v1/models and /v1/tiers: what this key may use, as OpenAI lists models, with what STREAM knows besides."""
 
-from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
@@ -11,7 +10,7 @@ from stream_core.errors import ModelNotFound
 from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.backends.registry import Generation, Registry
-from stream_gateway.routing import AUTO, Ask, ModelView, Pin, TierView, entitled, permitted, request_class
+from stream_gateway.routing import AUTO, Ask, ModelView, Pin, TierView, permitted, request_class
 from stream_gateway.standing import Standing, State, overall
 
 
@@ -195,14 +194,14 @@ def _tiers(registry: Registry, principal: Principal) -> list[Tier]:
 def _seen(generation: Generation, principal: Principal) -> list[TierView]:
     """Show a key what it may use."""
     policy = generation.deployment.policy
-    ask = Ask(Pin(), request_class(policy, principal.privacy, None), principal.tiers, clusters=principal.clusters)
-    seen = [
-        replace(
-            tier, models=tuple(view for view in tier.models if entitled(principal.models, tier.name, view.model.id))
-        )
-        for tier in permitted(ask, generation.view(), policy)
-    ]
-    return [tier for tier in seen if tier.models]
+    ask = Ask(
+        pin=Pin(),
+        privacy=request_class(policy, principal.privacy, None),
+        tiers=principal.tiers,
+        clusters=principal.clusters,
+        models=principal.models,
+    )
+    return [tier for tier in permitted(ask, generation.view(), policy) if tier.models]
 
 
 def _entry(name: str, tier: TierView, view: ModelView, created: int) -> Model:

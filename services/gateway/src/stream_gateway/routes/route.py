@@ -49,6 +49,8 @@ class Explanation(BaseModel):
     candidates: list[RouteCandidate]
     """In the order of trying."""
     excluded: list[RouteExclusion]
+    limited: str | None
+    """The limit that the request would meet now; None: none."""
 
 
 def explain_routes(entrance: Entrance, registry: Registry, pipeline: Pipeline, max_body_bytes: int) -> APIRouter:
@@ -99,6 +101,7 @@ def explain_routes(entrance: Entrance, registry: Registry, pipeline: Pipeline, m
         async with registry.hold() as generation:
             trail = Trail()
             plan, verdict = await pipeline.explain(asked, generation, trail)
+            limited = await pipeline.limited(asked, generation, plan)
         first = plan.candidates[0] if plan.candidates else None
         reasons = [first.reason] if first else []
         return Explanation(
@@ -111,6 +114,7 @@ def explain_routes(entrance: Entrance, registry: Registry, pipeline: Pipeline, m
             reasons=[*reasons, *trail.notes, *([verdict.note] if verdict.note else []), *verdict.reasons],
             candidates=[RouteCandidate(tier=c.tier, model=c.model.id, reason=c.reason) for c in plan.candidates],
             excluded=[RouteExclusion(tier=out.tier, model=out.model, why=out.words) for out in plan.excluded],
+            limited=limited or None,
         )
 
     return router
