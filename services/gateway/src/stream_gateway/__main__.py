@@ -76,8 +76,9 @@ async def serve(stop: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         registry = await stack.enter_async_context(_registry(settings))
-        opening = open_accounts(settings, lambda: registry.current.deployment.policy.classes)
-        accounts = await stack.enter_async_context(opening)
+        accounts = await stack.enter_async_context(
+            open_accounts(settings, lambda: registry.current.deployment.policy.classes)
+        )
         entrance = accounts.entrance
         judge = Judge.of(settings)
         stack.push_async_callback(judge.aclose)
@@ -98,24 +99,7 @@ async def serve(stop: asyncio.Event) -> None:
             return "draining" if running.closing else accounts.unready()
 
         app = App(means, endpoints(batches, registry), batches, unready, more)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http=partial(Doorway, door_limits(settings)),  # type: ignore[arg-type]  # it is only ever called
-                ws="none",
-                loop="none",
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=settings.keep_alive_s,
-                timeout_graceful_shutdown=_LAST_WRITES_S,
-                ssl_certfile=settings.https.certificate if settings.https else None,
-                ssl_keyfile=settings.https.key if settings.https else None,
-            )
-        )
+        server = _server(app, settings)
         async with asyncio.TaskGroup() as tasks:
             follower = tasks.create_task(accounts.keyring.follow(settings.reload_interval_s))
             renewing = tasks.create_task(book.follow())
@@ -139,6 +123,28 @@ async def serve(stop: asyncio.Event) -> None:
             follower.cancel()
             renewing.cancel()
             loading.cancel()
+
+
+def _server(app: App, settings: GatewaySettings) -> _Server:
+    """Set the server up, with the limits of connections."""
+    return _Server(
+        uvicorn.Config(
+            app,
+            http=partial(Doorway, door_limits(settings)),  # type: ignore[arg-type]  # it is only ever called
+            ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=settings.keep_alive_s,
+            timeout_graceful_shutdown=_LAST_WRITES_S,
+            ssl_certfile=settings.https.certificate if settings.https else None,
+            ssl_keyfile=settings.https.key if settings.https else None,
+        )
+    )
 
 
 def _more_routes(means: Means, batches: Batches, accounts: Accounts) -> "list[APIRouter]":
