@@ -26,6 +26,7 @@ from stream_gateway.batches.service import Batches
 from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.lifeline import Running
 from stream_gateway.limits.book import Book
 from stream_gateway.limits.meter import Meter
@@ -77,13 +78,15 @@ async def serve(stop: asyncio.Event) -> None:
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        book = Book(to_hex(new_id()), time.time, shared=settings.batch_key_file is not None, lease_s=settings.lease_s)
+        replica, kept = to_hex(new_id()), settings.batch_key_file is not None
+        book = Book(replica, time.time, shared=kept, lease_s=settings.lease_s)
+        ledger = Ledger(replica, time.time, kept=kept)
         meter = Meter(book, time.monotonic)
-        attended = AttendedPipeline(judge, fitting, spending, meter)
-        lines_way = Pipeline(judge, fitting, spending, meter)
-        batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending, book)
+        attended = AttendedPipeline(judge, fitting, spending, meter, ledger)
+        lines_way = Pipeline(judge, fitting, spending, meter, ledger)
+        batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending, book, ledger)
         stack.push_async_callback(batches.aclose)
-        means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent)
+        means = Means(keyring, registry, attended, running, settings.max_body_bytes, ledger, recent)
 
         def more() -> "list[APIRouter]":
             from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415  (FastAPI, loaded aside)

@@ -5,6 +5,7 @@ orders them, the conversation is made to fit the candidate, the stream is opened
 first bytes is replaced by the next one; who may see the prompt is asked again before every attempt.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -28,6 +29,8 @@ from stream_gateway.backends.contract import Answer, Call, Tell
 from stream_gateway.backends.registry import Entry, Generation
 from stream_gateway.fitting import Fitted, Fitting, Unfit
 from stream_gateway.judging import Judge, Verdict
+from stream_gateway.ledger.entries import Fields
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.limits.account import NANO, Levels
 from stream_gateway.limits.estimate import Rates, Size, reserve, size_of
 from stream_gateway.limits.meter import Meter, Spent
@@ -71,6 +74,10 @@ class Trail:
     """Why this tier and model."""
     notes: list[str] = field(default_factory=list)
     """What else befell the request."""
+    at: float = field(default_factory=time.time)
+    """Unix seconds of its begin."""
+    privacy: str = ""
+    """The class of the request."""
     levels: Levels = field(default_factory=Levels)
     """What is left of the caller's limits of a minute."""
 
@@ -111,7 +118,7 @@ class Begun:
 class Pipeline:
     """Judge, policy, summarizer and backends in their order."""
 
-    def __init__(self, judge: Judge, fitting: Fitting, spending: Spending, meter: Meter) -> None:
+    def __init__(self, judge: Judge, fitting: Fitting, spending: Spending, meter: Meter, ledger: Ledger) -> None:
         """Use these services.
 
         Args:
@@ -119,11 +126,13 @@ class Pipeline:
             fitting: makes conversations fit.
             spending: what the gateway knows of the cloud's cost.
             meter: the callers' limits.
+            ledger: is told of a request before an engine is.
         """
         self._judge = judge
         self._fitting = fitting
         self._spending = spending
         self._meter = meter
+        self._ledger = ledger
         self._cloud_share = CloudShare(CLOUD)
 
     async def begin(self, asked: Asked, generation: Generation, trail: Trail) -> Begun:
@@ -139,6 +148,7 @@ class Pipeline:
         """
         tiers = generation.view()
         ask = _ask(asked, generation, tiers)
+        trail.privacy = ask.privacy
         trail.levels = await self._meter.admit(asked.request_id, asked.principal, _size(asked, generation))
         plan = await self._plan(asked, ask, generation, tiers, trail)
         if not plan.candidates:
@@ -168,7 +178,7 @@ class Pipeline:
                 trail.notes.append(f"{candidate.tier}: conversation too long")
                 continue
             try:
-                await self._charge(asked, candidate, entry)
+                await self._charge(asked, candidate, entry, trail)
                 call = _call(asked, ask, candidate, fitted, entry.tier)
                 begun = await _open(entry.backend.open(call), hides_usage=call.usage_for_us)
             except (RemoteError, QuotaExceeded) as error:
@@ -181,6 +191,7 @@ class Pipeline:
                 continue
             trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
             self._meter.begun(asked.request_id, _rates(entry, candidate.model.id, trail.cluster))
+            await self._ledger.intended(asked.request_id)
             on = f"on {trail.cluster}" if trail.cluster else ""
             trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
             if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:
@@ -298,12 +309,31 @@ class Pipeline:
         words = self._spending.closed(budget, max(needs, default=0.0))
         return {CLOUD: words} if words else {}
 
-    async def _charge(self, asked: Asked, candidate: Candidate, entry: Entry) -> None:
+    async def _charge(self, asked: Asked, candidate: Candidate, entry: Entry, trail: Trail) -> None:
         model = candidate.model
         size, rates = _size_at(asked, entry, model.context_window), _rates(entry, model.id)
         await self._meter.charge(asked.request_id, asked.principal, size, rates)
         if candidate.tier == CLOUD and rates.price is not None:
             self._spending.begin(asked.request_id, _need(asked, entry, model.id, model.context_window))
+        most, principal = reserve(size, rates), asked.principal
+        intent = Fields(
+            id=to_hex(asked.request_id),
+            at=trail.at,
+            key=principal.id,
+            user=principal.user,
+            project=principal.project,
+            privacy=trail.privacy,
+            tier=candidate.tier,
+            model=model.id,
+            reason=candidate.reason,
+            stream=asked.chat.stream,
+            prompt_tokens=size.prompt,
+            completion_tokens=size.output,
+            counted="reserve",
+            nanodollars=most.nanodollars,
+            gpu_ms=most.gpu_ms,
+        )
+        self._ledger.intend(asked.request_id, intent)
 
     async def _demand_short_prompt(self, asked: Asked, first: Candidate, generation: Generation) -> None:
         """Refuse a prompt that is longer than the caller may send, as the first candidate's tokenizer counts it."""

@@ -24,6 +24,8 @@ from stream_gateway.batches.records import BatchRecord, Result
 from stream_gateway.batches.results import Taken
 from stream_gateway.batches.retries import is_pushback, pause_s
 from stream_gateway.batches.store import Store
+from stream_gateway.ledger.noting import fields_of
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.limits.refusals import RateExceeded
 from stream_gateway.pipeline import Asked, Pipeline, Trail
 from stream_gateway.stream import Outcome
@@ -68,13 +70,15 @@ class Executor:
         store: where they are.
         registry: the tiers.
         pipeline: the way of a request, not the one of interactive requests.
+        ledger: where each is noted.
         max_line: bytes of the longest line.
     """
 
-    def __init__(self, store: Store, registry: Registry, pipeline: Pipeline, max_line: int) -> None:
+    def __init__(self, store: Store, registry: Registry, pipeline: Pipeline, ledger: Ledger, max_line: int) -> None:
         self._store = store
         self._registry = registry
         self._pipeline = pipeline
+        self._ledger = ledger
         self._max_line = max_line
         self._lost: Counter[tuple[str, int]] = Counter()
         """How often each line that is tried again was lost here. Deliveries tell less: they count refusals, too."""
@@ -162,6 +166,7 @@ class Executor:
         finally:
             sent = exchange.outcome
             sent.spent = self._pipeline.ended(exchange.request_id, sent.usage, 0, again=exchange.again)
+            exchange.note(self._ledger)
             exchange.log()
 
     async def _exchange(self, batch: BatchRecord, line: Good, exchange: "_Exchange") -> Result:
@@ -207,6 +212,23 @@ class _Exchange:
         self.stopwatch = Stopwatch()
         self.ended = "complete"
         self.again = False
+
+    def note(self, ledger: Ledger) -> None:
+        """Write it into the ledger; what nobody answered and comes again is no request."""
+        if self.again and self.outcome.spent.tokens is None:
+            ledger.withdraw(self.request_id, self.id)
+            return
+        said = fields_of(
+            self.id,
+            self.principal,
+            self.trail,
+            self.outcome,
+            self.stopwatch,
+            ended=self.ended,
+            stream=False,
+            batch=True,
+        )
+        ledger.note(self.request_id, said)
 
     def log(self) -> None:
         """Write the request's line."""

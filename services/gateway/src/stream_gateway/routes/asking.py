@@ -18,6 +18,8 @@ from stream_gateway.dialects.contract import Dialect, Spoken, Translation
 from stream_gateway.errors import Headers
 from stream_gateway.feedback import Answered, RecentAnswers
 from stream_gateway.fitting import wants_whole
+from stream_gateway.ledger.noting import fields_of
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.lifeline import ClientGone, Lifeline, Running
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
 from stream_gateway.stream import (
@@ -65,6 +67,7 @@ class Means:
     pipeline: Pipeline
     running: Running
     max_body_bytes: int
+    ledger: Ledger
     recent: RecentAnswers = field(default_factory=RecentAnswers)
 
 
@@ -101,6 +104,7 @@ class AskRoute:
             except Exception as error:  # noqa: BLE001  (the edge: whatever it is, the client gets an answer)
                 await exchange.fail(error)
         exchange.charge(self._means.pipeline)
+        exchange.note(self._means.ledger)
         exchange.log()
         exchange.remember(self._means.recent)
 
@@ -234,6 +238,20 @@ class _Exchange:
         """Tell what it used."""
         sent = self._outcome
         sent.spent = pipeline.ended(self.request_id, sent.usage, sent.events, bytes_out=sent.bytes_out)
+
+    def note(self, ledger: Ledger) -> None:
+        """Write it into the ledger; of nobody's request there is only the log."""
+        if self.principal is not None:
+            said = fields_of(
+                self._hex,
+                self.principal,
+                self.trail,
+                self._outcome,
+                self._stopwatch,
+                ended=self._ended,
+                stream=self.stream,
+            )
+            ledger.note(self.request_id, said)
 
     def remember(self, recent: RecentAnswers) -> None:
         """Let the caller judge the answer later."""
