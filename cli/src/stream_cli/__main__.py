@@ -9,6 +9,7 @@ import typer
 
 from stream_cli import judge
 from stream_cli.batch_commands import batch_app
+from stream_cli.capacity.command import capacity
 from stream_cli.command import HOME, HomeOption, clear_errors
 from stream_core.errors import ConfigError, StreamError
 
@@ -32,6 +33,7 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 app.add_typer(batch_app, name="batch")
 app.add_typer(judge.app, name="judge")
+app.command()(capacity)
 
 
 def _version(asked: bool) -> None:

@@ -5,9 +5,11 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -23,7 +25,9 @@ from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.service import Batches
+from stream_gateway.doorway import Doorway, door_limits
 from stream_gateway.feedback import RecentAnswers
+from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.ledger.writer import Ledger
@@ -33,8 +37,9 @@ from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
-from stream_gateway.settings import GatewaySettings
+from stream_gateway.settings import GatewaySettings, HttpsFiles
 from stream_gateway.spending import Spending
+from stream_gateway.till import Till
 from stream_gateway.watch import FileWatch, follow
 
 if TYPE_CHECKING:
@@ -69,6 +74,7 @@ async def serve(stop: asyncio.Event) -> None:
     settings = GatewaySettings.read()
     configure_logs("stream-gateway", settings.log_level)
     running = Running()
+    _check(settings.https)
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         keyring = Keyring(settings.keys_file)
@@ -78,12 +84,11 @@ async def serve(stop: asyncio.Event) -> None:
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        replica, kept = to_hex(new_id()), settings.batch_key_file is not None
-        book = Book(replica, time.time, shared=kept, lease_s=settings.lease_s)
-        ledger = Ledger(replica, time.time, kept=kept)
-        meter = Meter(book, time.monotonic)
-        attended = AttendedPipeline(judge, fitting, spending, meter, ledger)
-        lines_way = Pipeline(judge, fitting, spending, meter, ledger)
+        fetcher = Fetcher(settings.fetch_urls)
+        book, ledger = _books(settings)
+        till = Till(spending, Meter(book, time.monotonic), ledger)
+        attended = AttendedPipeline(judge, fitting, till, fetcher)
+        lines_way = Pipeline(judge, fitting, till, fetcher)
         batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending, book, ledger)
         stack.push_async_callback(batches.aclose)
         means = Means(keyring, registry, attended, running, settings.max_body_bytes, ledger, recent)
@@ -103,7 +108,7 @@ async def serve(stop: asyncio.Event) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=partial(Doorway, door_limits(settings)),  # type: ignore[arg-type]  # it is only ever called
                 ws="none",
                 loop="none",
                 lifespan="off",
@@ -114,6 +119,8 @@ async def serve(stop: asyncio.Event) -> None:
                 server_header=False,
                 timeout_keep_alive=settings.keep_alive_s,
                 timeout_graceful_shutdown=_LAST_WRITES_S,
+                ssl_certfile=settings.https.certificate if settings.https else None,
+                ssl_keyfile=settings.https.key if settings.https else None,
             )
         )
         async with asyncio.TaskGroup() as tasks:
@@ -140,6 +147,12 @@ async def serve(stop: asyncio.Event) -> None:
             renewing.cancel()
 
 
+def _books(settings: GatewaySettings) -> tuple[Book, Ledger]:
+    """What callers have used, and what is noted of it, under a name that this run alone has."""
+    replica, kept = to_hex(new_id()), settings.batch_key_file is not None
+    return Book(replica, time.time, shared=kept, lease_s=settings.lease_s), Ledger(replica, time.time, kept=kept)
+
+
 @contextlib.asynccontextmanager
 async def _registry(settings: GatewaySettings) -> AsyncIterator[Registry]:
     """Build the tiers, and follow the deployment file, until the block ends."""
@@ -163,6 +176,20 @@ async def _registry(settings: GatewaySettings) -> AsyncIterator[Registry]:
         if follower is not None:
             follower.cancel()
         await registry.aclose()
+
+
+def _check(https: HttpsFiles | None) -> None:
+    """Try certificate and key once.
+
+    Raises:
+        ConfigError: one can't be read, or they do not belong together.
+    """
+    if https is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(https.certificate, https.key)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ConfigError(f"{https.certificate} and {https.key}: {reason}", param="https") from error
 
 
 @contextlib.contextmanager

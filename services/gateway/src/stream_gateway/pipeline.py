@@ -7,8 +7,10 @@ first bytes is replaced by the next one; who may see the prompt is asked again b
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
+
+import orjson
 
 from stream_core.deployment import CLOUD, PolicyConfig, TierConfig
 from stream_core.errors import (
@@ -27,14 +29,13 @@ from stream_gateway.accounts.principal import Principal
 from stream_gateway.adapting import CloudShare
 from stream_gateway.backends.contract import Answer, Call, Tell
 from stream_gateway.backends.registry import Entry, Generation
+from stream_gateway.fetching.fetcher import Fetcher
+from stream_gateway.fetching.links import Link
 from stream_gateway.fitting import Fitted, Fitting, Unfit
+from stream_gateway.foresight import foresee
 from stream_gateway.judging import Judge, Verdict
-from stream_gateway.ledger.entries import Fields
-from stream_gateway.ledger.writer import Ledger
-from stream_gateway.limits.account import NANO, Levels
-from stream_gateway.limits.estimate import Rates, Size, reserve, size_of
-from stream_gateway.limits.meter import Meter, Spent
-from stream_gateway.limits.rates import rates_of
+from stream_gateway.limits.account import Levels
+from stream_gateway.limits.meter import Spent
 from stream_gateway.limits.refusals import LargerThanLimit, QuotaExceeded, prompt_refusal
 from stream_gateway.routing import (
     CHAT_TASK,
@@ -49,8 +50,10 @@ from stream_gateway.routing import (
     request_class,
     resolve,
     route,
+    unseen,
 )
-from stream_gateway.spending import Spending
+from stream_gateway.settings import FetchSettings
+from stream_gateway.till import Till, tightest_prompt
 
 _ABOUT_THE_TIER = frozenset({404, 405, 413, 429})
 """Statuses with which an engine refuses what another one may take: not there, too large for it, busy."""
@@ -70,14 +73,14 @@ class Trail:
     """Whether no other tier or model can answer any more."""
     context: str = ""
     """How the conversation was condensed; empty when it was sent whole."""
+    privacy: str = ""
+    """The request's class, whoever or whatever set it; empty until it is known."""
     choice: str = ""
     """Why this tier and model."""
     notes: list[str] = field(default_factory=list)
     """What else befell the request."""
     at: float = field(default_factory=time.time)
     """Unix seconds of its begin."""
-    privacy: str = ""
-    """The class of the request."""
     levels: Levels = field(default_factory=Levels)
     """What is left of the caller's limits of a minute."""
 
@@ -118,21 +121,19 @@ class Begun:
 class Pipeline:
     """Judge, policy, summarizer and backends in their order."""
 
-    def __init__(self, judge: Judge, fitting: Fitting, spending: Spending, meter: Meter, ledger: Ledger) -> None:
+    def __init__(self, judge: Judge, fitting: Fitting, till: Till, fetcher: Fetcher | None = None) -> None:
         """Use these services.
 
         Args:
-            judge: scores requests.
+            judge: scores tiers.
             fitting: makes conversations fit.
-            spending: what the gateway knows of the cloud's cost.
-            meter: the callers' limits.
-            ledger: is told of a request before an engine is.
+            till: limits, budget and ledger.
+            fetcher: of images; None fetches nothing.
         """
+        self._fetcher = fetcher or Fetcher(FetchSettings())
         self._judge = judge
         self._fitting = fitting
-        self._spending = spending
-        self._meter = meter
-        self._ledger = ledger
+        self._till = till
         self._cloud_share = CloudShare(CLOUD)
 
     async def begin(self, asked: Asked, generation: Generation, trail: Trail) -> Begun:
@@ -147,51 +148,45 @@ class Pipeline:
             StreamError: nobody answers it, with the reason.
         """
         tiers = generation.view()
-        ask = _ask(asked, generation, tiers)
-        trail.privacy = ask.privacy
-        trail.levels = await self._meter.admit(asked.request_id, asked.principal, _size(asked, generation))
+        ask = await _ask(asked, generation, tiers, trail)
+        trail.levels = await self._till.admit(asked, generation)
+        links = self._fetcher.check(asked.chat.body, generation.deployment.policy.classes, ask.privacy)
         plan = await self._plan(asked, ask, generation, tiers, trail)
         if not plan.candidates:
             raise refusal(plan)
         await self._demand_short_prompt(asked, plan.candidates[0], generation)
+        asked = await self._inlined(asked, links)
         for waking in plan.waking:
             generation.entries[waking.tier].backend.wake(waking.model, ask.allowed_clusters)
         failures: list[StreamError] = []
         for candidate in plan.candidates:
             entry = generation.entries[candidate.tier]
-            if out := barred(ask, candidate.tier, entry.tier.privacy, generation.deployment.policy):
+            policy = generation.deployment.policy
+            if out := barred(ask, candidate.tier, entry.tier.privacy, policy) or unseen(
+                ask, candidate.tier, candidate.model, policy
+            ):
                 raise NotAllowed(out.words)
             trail.tier, trail.model = candidate.tier, candidate.model.id
             trail.certain = candidate is plan.candidates[-1]
-            fitted = await self._fitting.fit(
-                asked.chat,
-                asked.body_bytes,
-                entry.tier,
-                candidate.model,
-                request_id=to_hex(asked.request_id),
-                cache_scope=asked.principal.id,
-                whole=asked.whole or asked.principal.whole,
-            )
+            fitted = await self._fit(asked, candidate, entry, ask.privacy, whole=asked.whole or asked.principal.whole)
             if isinstance(fitted, Unfit):
                 words = fitted.words(f"{candidate.tier}/{candidate.model.id}")
                 failures.append(ContextLengthExceeded(words, param="messages"))
                 trail.notes.append(f"{candidate.tier}: conversation too long")
                 continue
             try:
-                await self._charge(asked, candidate, entry, trail)
+                await self._till.charge(asked, candidate, entry, trail)
                 call = _call(asked, ask, candidate, fitted, entry.tier)
                 begun = await _open(entry.backend.open(call), hides_usage=call.usage_for_us)
             except (RemoteError, QuotaExceeded) as error:
-                self._spending.end(asked.request_id, 0.0)
-                self._meter.failed(asked.request_id)
+                self._till.failed(asked.request_id)
                 if _is_final(error, ask):
                     raise
                 failures.append(error)
                 trail.notes.append(f"{candidate.tier} failed ({error.code})")
                 continue
             trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
-            self._meter.begun(asked.request_id, _rates(entry, candidate.model.id, trail.cluster))
-            await self._ledger.intended(asked.request_id)
+            await self._till.begun(asked.request_id, entry, candidate.model.id, trail.cluster)
             on = f"on {trail.cluster}" if trail.cluster else ""
             trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
             if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:
@@ -213,37 +208,43 @@ class Pipeline:
             bytes_out: that were sent.
             again: it comes again by itself, and counts then.
         """
-        spent = self._meter.ended(request_id, usage=usage, events=events, bytes_out=bytes_out, again=again)
-        self._spending.end(request_id, spent.dollars)
-        return spent
+        return self._till.ended(request_id, usage, events, bytes_out=bytes_out, again=again)
 
-    async def explain(self, asked: Asked, generation: Generation) -> tuple[Plan, Verdict]:
+    async def explain(self, asked: Asked, generation: Generation, trail: Trail | None = None) -> tuple[Plan, Verdict]:
         """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
-        tiers = generation.view()
-        ask, policy = _ask(asked, generation, tiers), generation.deployment.policy
+        ask = await _ask(asked, generation, generation.view(), trail or Trail())
+        plan, verdict = await self._judged(asked, ask, generation)
+
+        def measure(candidate: Candidate) -> Awaitable[Fitted | Unfit]:
+            return self._fit(asked, candidate, generation.entries[candidate.tier], ask.privacy, whole=True)
+
+        return await foresee(plan, measure, whole=asked.whole or asked.principal.whole), verdict
+
+    async def _judged(self, asked: Asked, ask: Ask, generation: Generation) -> tuple[Plan, Verdict]:
+        """Judge and route without learning from it."""
+        tiers, policy = generation.view(), generation.deployment.policy
+        self._fetcher.check(asked.chat.body, policy.classes, ask.privacy)
         seeing = [tier.name for tier in permitted(ask, tiers, policy)]
         verdict = await self._judge.score(
             asked.chat,
             seeing,
             request_id=to_hex(asked.request_id),
+            privacy=ask.privacy,
             cache_scope="" if ask.privacy == policy.classes[0] else asked.principal.id,
         )
         scores = {} if ask.pin.tier is not None else verdict.scores
-        closed = self._closed(asked, generation)
+        closed = self._till.closed(asked, generation)
         return route(ask, tiers, self._cloud_share.adapted(policy), scores, closed), verdict
 
     async def limited(self, asked: Asked, generation: Generation, plan: Plan) -> str:
         """Say which limit `begin` would meet now; empty: none. Nothing is reserved."""
-        size = _size(asked, generation)
         first = plan.candidates[0] if plan.candidates else None
-        entry = generation.entries[first.tier] if first else None
-        rates = _rates(entry, first.model.id) if entry and first else Rates()
         try:
             if first is not None:
                 await self._demand_short_prompt(asked, first, generation)
         except LargerThanLimit as error:
             return error.message
-        return await self._meter.peek(asked.principal, size, rates)
+        return await self._till.limited(asked, generation, first)
 
     async def count(self, asked: Asked, generation: Generation) -> int:
         """Count a request's tokens for the model that `begin` would try first; nothing is sent to a model.
@@ -251,7 +252,8 @@ class Pipeline:
         Raises:
             StreamError: nobody would answer it.
         """
-        plan, _ = await self.explain(asked, generation)
+        ask = await _ask(asked, generation, generation.view(), Trail())
+        plan, _ = await self._judged(asked, ask, generation)
         if not plan.candidates:
             raise refusal(plan)
         first = plan.candidates[0]
@@ -271,6 +273,7 @@ class Pipeline:
             asked.chat,
             seeing,
             request_id=to_hex(asked.request_id),
+            privacy=ask.privacy,
             # Equal questions of several keys share a score only where anybody may see them.
             cache_scope="" if ask.privacy == policy.classes[0] else asked.principal.id,
         )
@@ -278,7 +281,7 @@ class Pipeline:
             trail.notes.append(verdict.note)
         if CLOUD not in generation.entries:
             trail.notes.append("cloud is off")
-        closed = self._closed(asked, generation)
+        closed = self._till.closed(asked, generation)
         plan = route(ask, tiers, self._cloud_share.adapted(policy), verdict.scores, closed)
         self._cloud_share.observe(plan, self._wanted(policy))
         trail.notes += list(closed.values())
@@ -294,91 +297,59 @@ class Pipeline:
         ]
         return plan
 
+    async def _fit(
+        self, asked: Asked, candidate: Candidate, entry: Entry, privacy: str, *, whole: bool
+    ) -> Fitted | Unfit:
+        return await self._fitting.fit(
+            asked.chat,
+            asked.body_bytes,
+            entry.tier,
+            candidate.model,
+            request_id=to_hex(asked.request_id),
+            cache_scope=asked.principal.id,
+            privacy=privacy,
+            whole=whole,
+        )
+
+    async def _inlined(self, asked: Asked, links: list[Link]) -> Asked:
+        """Fetch what a request names by its address, and put it in."""
+        if not links:
+            return asked
+        body = await self._fetcher.inlined(asked.chat.body, links)
+        more = len(orjson.dumps(body)) - len(orjson.dumps(asked.chat.body))
+        chat = replace(asked.chat, body=body, media_bytes=asked.chat.media_bytes + more)
+        return replace(asked, chat=chat, body_bytes=asked.body_bytes + more)
+
     def _wanted(self, policy: PolicyConfig) -> float | None:
         """The cloud's share, changed so that the budget lasts for the month."""
         if policy.cloud_share is None or policy.cloud_budget is None:
             return policy.cloud_share
-        return min(1.0, policy.cloud_share * self._spending.pace(policy.cloud_budget))
-
-    def _closed(self, asked: Asked, generation: Generation) -> dict[str, str]:
-        """The cloud, when this request might cost more than is left for the month."""
-        budget, entry = generation.deployment.policy.cloud_budget, generation.entries.get(CLOUD)
-        if budget is None or entry is None:
-            return {}
-        needs = [_need(asked, entry, model.id, model.context_window) for model in entry.tier.models]
-        words = self._spending.closed(budget, max(needs, default=0.0))
-        return {CLOUD: words} if words else {}
-
-    async def _charge(self, asked: Asked, candidate: Candidate, entry: Entry, trail: Trail) -> None:
-        model = candidate.model
-        size, rates = _size_at(asked, entry, model.context_window), _rates(entry, model.id)
-        await self._meter.charge(asked.request_id, asked.principal, size, rates)
-        if candidate.tier == CLOUD and rates.price is not None:
-            self._spending.begin(asked.request_id, _need(asked, entry, model.id, model.context_window))
-        most, principal = reserve(size, rates), asked.principal
-        intent = Fields(
-            id=to_hex(asked.request_id),
-            at=trail.at,
-            key=principal.id,
-            user=principal.user,
-            project=principal.project,
-            privacy=trail.privacy,
-            tier=candidate.tier,
-            model=model.id,
-            reason=candidate.reason,
-            stream=asked.chat.stream,
-            prompt_tokens=size.prompt,
-            completion_tokens=size.output,
-            counted="reserve",
-            nanodollars=most.nanodollars,
-            gpu_ms=most.gpu_ms,
-        )
-        self._ledger.intend(asked.request_id, intent)
+        return min(1.0, policy.cloud_share * self._till.pace(policy.cloud_budget))
 
     async def _demand_short_prompt(self, asked: Asked, first: Candidate, generation: Generation) -> None:
         """Refuse a prompt that is longer than the caller may send, as the first candidate's tokenizer counts it."""
-        limits = [(each.limits.prompt_tokens, each) for each in asked.principal.subjects]
-        most, subject = min(((most, each) for most, each in limits if most is not None), default=(None, None), key=_of)
-        if most is None or subject is None or _size(asked, generation).prompt <= most:
+        limit = tightest_prompt(asked, generation)
+        if limit is None:
             return
         tier = generation.entries[first.tier].tier
         request_id = to_hex(asked.request_id)
         tokens = await self._fitting.count(asked.chat, tier, first.model, request_id=request_id)
-        if tokens > most:
-            raise prompt_refusal(subject, tokens)
+        if tokens > limit[0]:
+            raise prompt_refusal(limit[1], tokens)
 
 
-def _size(asked: Asked, generation: Generation) -> Size:
-    """Bound a request's tokens, whoever answers it."""
-    allowed = asked.principal.tiers
-    entries = [entry for name, entry in generation.entries.items() if allowed is None or name in allowed]
-    reserved = max((entry.tier.reserved_output for entry in entries), default=0)
-    return size_of(asked.chat, asked.body_bytes, reserved)
-
-
-def _size_at(asked: Asked, entry: Entry, window: int) -> Size:
-    size = size_of(asked.chat, asked.body_bytes, entry.tier.reserved_output)
-    return Size(min(size.prompt, window), size.output)
-
-
-def _rates(entry: Entry, model: str, cluster: str = "") -> Rates:
-    return rates_of(entry.tier, entry.clusters, model, cluster)
-
-
-def _need(asked: Asked, entry: Entry, model: str, window: int) -> float:
-    """Dollars that a model asks at most."""
-    return reserve(_size_at(asked, entry, window), _rates(entry, model)).nanodollars / NANO
-
-
-def _of(limit: tuple[int | None, object]) -> int:
-    return limit[0] or 0
-
-
-def _ask(asked: Asked, generation: Generation, tiers: list[TierView]) -> Ask:
+async def _ask(asked: Asked, generation: Generation, tiers: list[TierView], trail: Trail) -> Ask:
     principal, chat = asked.principal, asked.chat
+    pin = resolve(chat.model, tiers, principal.tiers, principal.clusters)
+    trail.privacy = request_class(generation.deployment.policy, principal.privacy, asked.privacy)
+    found = await generation.detector.raised(chat.body, trail.privacy)
+    if found is not None:
+        trail.privacy = found.privacy
+        trail.notes.append(f"raised to {found.privacy}: {found.words}")
     return Ask(
-        pin=resolve(chat.model, tiers, principal.tiers, principal.clusters),
-        privacy=request_class(generation.deployment.policy, principal.privacy, asked.privacy),
+        pin=pin,
+        privacy=trail.privacy,
+        raised=found.words if found else "",
         tiers=principal.tiers,
         modalities=chat.modalities,
         max_output=chat.max_output,
