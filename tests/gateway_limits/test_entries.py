@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_core.audit.entries import LOST, Chain, Entry, Fields, hash_of
+from stream_core.audit.verify import verify
 from stream_core.ids import new_id, to_hex
 from stream_gateway.accounts.database import Database
 from stream_gateway.accounts.migrating import migrate
-from stream_gateway.ledger.entries import LOST, Chain, Entry, Fields, hash_of
 from stream_gateway.ledger.table import entries, insert
-from stream_gateway.ledger.verify import verify
 from stream_gateway.settings import GatewaySettings
 
 AT = 1_776_000_000.0

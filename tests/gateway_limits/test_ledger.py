@@ -15,8 +15,8 @@ from gateway.stage import chat, until
 from gateway_limits.bank import Bank, ask
 from gateway_limits.test_lines_of_batches import official
 
-from stream_gateway.ledger.entries import Entry, Fields
-from stream_gateway.ledger.verify import verify
+from stream_core.audit.entries import Entry, Fields
+from stream_core.audit.verify import verify
 
 pytestmark = pytest.mark.process
 

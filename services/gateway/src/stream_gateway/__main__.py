@@ -85,8 +85,7 @@ async def serve(stop: asyncio.Event) -> None:
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
         fetcher = Fetcher(settings.fetch_urls)
-        book, ledger = _books(settings)
-        till = Till(spending, Meter(book, time.monotonic), ledger)
+        book, ledger, till = _books(settings, spending)
         attended = AttendedPipeline(judge, fitting, till, fetcher)
         lines_way = Pipeline(judge, fitting, till, fetcher)
         batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending, book, ledger)
@@ -97,11 +96,13 @@ async def serve(stop: asyncio.Event) -> None:
             from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415  (FastAPI, loaded aside)
             from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
             from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
+            from stream_gateway.routes.usage import usage_routes  # noqa: PLC0415
 
             return [
                 explain_routes(keyring, registry, attended, settings.max_body_bytes),
                 feedback_routes(keyring, batches),
                 message_routes(means),
+                usage_routes(keyring, registry, batches),
             ]
 
         app = App(means, endpoints(batches, registry), batches, lambda: "draining" if running.closing else None, more)
@@ -147,10 +148,12 @@ async def serve(stop: asyncio.Event) -> None:
             renewing.cancel()
 
 
-def _books(settings: GatewaySettings) -> tuple[Book, Ledger]:
+def _books(settings: GatewaySettings, spending: Spending) -> tuple[Book, Ledger, Till]:
     """What callers have used, and what is noted of it, under a name that this run alone has."""
     replica, kept = to_hex(new_id()), settings.batch_key_file is not None
-    return Book(replica, time.time, shared=kept, lease_s=settings.lease_s), Ledger(replica, time.time, kept=kept)
+    book = Book(replica, time.time, shared=kept, lease_s=settings.lease_s)
+    ledger = Ledger(replica, time.time, kept=kept)
+    return book, ledger, Till(spending, Meter(book, time.monotonic), ledger)
 
 
 @contextlib.asynccontextmanager

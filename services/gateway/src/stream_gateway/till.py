@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from stream_core.audit.entries import Fields
 from stream_core.deployment import CLOUD, PolicyConfig
 from stream_core.ids import to_hex
 from stream_core.openai.chunks import Usage
 from stream_gateway.accounts.principal import Subject
 from stream_gateway.backends.registry import Entry, Generation
-from stream_gateway.ledger.entries import Fields
 from stream_gateway.ledger.writer import Ledger
 from stream_gateway.limits.account import NANO, Levels
 from stream_gateway.limits.estimate import Rates, Size, reserve, size_of

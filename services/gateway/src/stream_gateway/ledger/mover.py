@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from stream_core.audit.entries import LOST, Entry, Fields, hash_of
 from stream_core.broker_client import Msg, NatsError
 from stream_core.errors import FrameError, SealError
 from stream_core.telemetry import Once
@@ -17,7 +18,6 @@ from stream_gateway.accounts.database import STORE_ERRORS, Database
 from stream_gateway.batches.faults import StoreAway
 from stream_gateway.batches.journal import Journal, WorkQueue
 from stream_gateway.batches.streams import LEDGER, PREFIX
-from stream_gateway.ledger.entries import LOST, Entry, Fields, hash_of
 from stream_gateway.ledger.road import Head, Road
 from stream_gateway.ledger.table import insert
 from stream_gateway.ledger.writer import Ledger

@@ -1,7 +1,7 @@
 """What the ledger says of a request that has ended."""
 
+from stream_core.audit.entries import Fields
 from stream_gateway.accounts.principal import Principal
-from stream_gateway.ledger.entries import Fields
 from stream_gateway.pipeline import Trail
 from stream_gateway.stream import Outcome
 from stream_gateway.telemetry import Stopwatch

@@ -14,12 +14,12 @@ from typing import Final
 
 import msgspec
 
+from stream_core.audit.entries import Chain, hash_of
 from stream_core.errors import FrameError, SealError
 from stream_gateway.batches.faults import Conflict
 from stream_gateway.batches.journal import Journal
 from stream_gateway.batches.sealing import NONCE_BYTES, Sealer
 from stream_gateway.batches.streams import FAULTS, LEDGER, PREFIX, RECORDS, away
-from stream_gateway.ledger.entries import Chain, hash_of
 from stream_gateway.ledger.writer import Slip
 
 _KEPT_S: Final = 50 * 365 * 86_400.0

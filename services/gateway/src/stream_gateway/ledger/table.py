@@ -8,9 +8,9 @@ import msgspec
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from stream_core.audit.entries import LOST, Entry, Fields
 from stream_gateway.accounts.database import Database
 from stream_gateway.accounts.tables import metadata
-from stream_gateway.ledger.entries import LOST, Entry, Fields
 
 _PAGE: Final = 1_000
 _DECODER: Final = msgspec.json.Decoder(Entry)

@@ -17,9 +17,9 @@ from typing import Final, Protocol
 
 import msgspec
 
+from stream_core.audit.entries import Chain, Fields
 from stream_core.telemetry import Once
 from stream_gateway.batches.faults import StoreAway
-from stream_gateway.ledger.entries import Chain, Fields
 
 _log = logging.getLogger(__name__)
 _PATIENCE_S: Final = 1.0
