@@ -18,12 +18,14 @@ from typing import Literal
 import msgspec
 
 Kind = Literal["opened", "request", "closed"]
+CONTENTS = frozenset({"prompt", "answer"})
+"""Fields that hold what was said."""
 LOST = "lost"
 """How a request ended whose gateway died: it is charged what was reserved."""
 
 
 class Fields(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of a request; never what was said."""
+    """What is known of a request; never what was said, unless its project wants that."""
 
     id: str
     at: float
@@ -52,6 +54,10 @@ class Fields(msgspec.Struct, frozen=True, omit_defaults=True):
     gpu_ms: int = 0
     first_token_ms: float | None = None
     total_ms: float | None = None
+    prompt: str | None = None
+    """The request's body, or its begin, where the project wants contents in the ledger; None everywhere else."""
+    answer: str | None = None
+    """Likewise what was sent."""
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -69,6 +69,9 @@ class Mover:
                 # Not acknowledged: they come again.
                 self._faults.note("ledger_store_away", str(error))
                 await asyncio.sleep(_RETRY_S)
+            except Exception:  # noqa: BLE001  (a bug must neither end the mover nor be silent)
+                _log.exception("the ledger's mover stumbled")
+                await asyncio.sleep(_RETRY_S)
 
     async def _move(self, messages: list[Msg]) -> None:
         entries: list[tuple[Msg, str]] = []

@@ -9,6 +9,7 @@ stream-batch-records  | ...record.ledger.opening          | the opening entry of
 | ...record.ledger-head.<chain>     | the chain's last entry that is in the store
 """
 
+import logging
 import secrets
 from typing import Final
 
@@ -22,6 +23,7 @@ from stream_gateway.batches.sealing import NONCE_BYTES, Sealer
 from stream_gateway.batches.streams import FAULTS, LEDGER, PREFIX, RECORDS, away
 from stream_gateway.ledger.writer import Slip
 
+_log = logging.getLogger(__name__)
 _KEPT_S: Final = 50 * 365 * 86_400.0
 _SLIP_TTL_S: Final = 400 * 86_400
 """For a deployment that has no store, or none for so long."""
@@ -71,8 +73,7 @@ class Road:
         while True:
             kept = await self._journal.get(_OPENING, stream=RECORDS)
             links = ""
-            if kept is not None:
-                before = msgspec.json.decode(self._unseal(kept.data, _OPENING), type=_Opening)
+            if kept is not None and (before := self._opening(kept.data)) is not None:
                 links = hash_of(before.entry.encode())
                 await self.send(before.chain, OPENED, Slip(before.entry))
             entry = Chain(chain.name).add("opened", at, links=links).decode()
@@ -151,6 +152,14 @@ class Road:
             except Conflict:
                 continue
             return
+
+    def _opening(self, data: bytes) -> _Opening | None:
+        try:
+            return msgspec.json.decode(self._unseal(data, _OPENING), type=_Opening)
+        except (FrameError, SealError) as error:
+            # Of another service key: a verification finds two first chains, as there are.
+            _log.warning("the ledger begins anew: %s", error.message)
+            return None
 
     def _seal(self, content: bytes, place: str) -> bytes:
         return self._sealer.seal(content, "record", "ledger", place, nonce=secrets.token_bytes(NONCE_BYTES))

@@ -144,7 +144,10 @@ class Ledger:
                 continue
             while self._outbox and len(sending) < _AT_ONCE:
                 sending.append(self._numbered(self._outbox.popleft()))
-            sending = await self._send(sending, self._road)
+            try:
+                sending = await self._send(sending, self._road)
+            except Exception:  # noqa: BLE001  (a bug must neither end the ledger nor be silent)
+                _log.exception("the ledger stumbled")
             if sending:
                 await asyncio.sleep(_RETRY_S)
             elif not self._outbox:

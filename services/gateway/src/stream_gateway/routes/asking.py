@@ -24,6 +24,7 @@ from stream_gateway.ledger.writer import Ledger
 from stream_gateway.lifeline import ClientGone, Lifeline, Running
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
 from stream_gateway.stream import (
+    MOST_KEPT,
     Outcome,
     read_body,
     route_headers,
@@ -131,6 +132,7 @@ class AskRoute:
                 tell=exchange.tell,
                 whole=wants_whole(_text(fields.get(b"x-stream-context"))),
             )
+            exchange.keep(body)
             del body
             exchange.understood(spoken)
             async with self._means.registry.hold() as generation:
@@ -153,6 +155,7 @@ class _Exchange:
         self.receive = receive
         self._dialect = dialect
         self._translation: Translation | None = None
+        self._prompt: bytes | None = None
         self._keep: Callable[[str], Awaitable[None]] | None = None
         self.request_id = new_id()
         self.principal: Principal | None = None
@@ -163,6 +166,11 @@ class _Exchange:
         self._stopwatch = Stopwatch()
         self._outcome = Outcome()
         self._ended = "complete"
+
+    def keep(self, body: bytes) -> None:
+        """Keep what is said for the ledger, where the project wants that."""
+        if self.principal is not None and self.principal.keeps_content:
+            self._prompt, self._outcome.kept = body[:MOST_KEPT], bytearray()
 
     def understood(self, spoken: Spoken) -> None:
         """The request was read."""
@@ -253,6 +261,7 @@ class _Exchange:
                 self._stopwatch,
                 ended=self._ended,
                 stream=self.stream,
+                prompt=self._prompt,
             )
             ledger.note(self.request_id, said)
 

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict
 
-from stream_core.audit.entries import Entry, Fields
+from stream_core.audit.entries import CONTENTS, Entry, Fields
 from stream_core.audit.verify import Checking
 from stream_core.errors import InvalidRequest, NotAllowed
 from stream_gateway.accounts.faults import AccountsAway
@@ -195,7 +195,7 @@ async def _jsonl(head: str | None, texts: AsyncIterator[str]) -> AsyncIterator[b
 
 async def _csv(head: str | None, texts: AsyncIterator[str]) -> AsyncIterator[bytes]:
     """Write those of requests, a column for each field."""
-    names = Fields.__struct_fields__
+    names = [name for name in Fields.__struct_fields__ if name not in CONTENTS]
     page = io.StringIO()
     writer = csv.writer(page)
     writer.writerow(names)
