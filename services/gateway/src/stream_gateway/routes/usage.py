@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from stream_core.audit.entries import CONTENTS, Entry, Fields
 from stream_core.audit.verify import Checking
 from stream_core.errors import InvalidRequest, NotAllowed
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.accounts.faults import AccountsAway
 from stream_gateway.accounts.principal import Principal
-from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.service import Batches
 from stream_gateway.routes.callers import Callers
@@ -68,11 +68,11 @@ class Verified(BaseModel):
     faults: list[str]
 
 
-def usage_routes(keyring: Keyring, registry: Registry, batches: Batches) -> APIRouter:
+def usage_routes(entrance: Entrance, registry: Registry, batches: Batches) -> APIRouter:
     """Build the routes.
 
     Args:
-        keyring: who may ask.
+        entrance: who may ask.
         registry: with the policy.
         batches: with the ledger.
     """
@@ -88,7 +88,7 @@ def usage_routes(keyring: Keyring, registry: Registry, batches: Batches) -> APIR
             503: {"model": Error, "description": "The ledger can't be read now"},
         },
     )
-    caller = Annotated[Principal, Depends(Callers(keyring, registry))]
+    caller = Annotated[Principal, Depends(Callers(entrance, registry))]
 
     @router.get("/usage", summary="What has been used", operation_id="get_usage")
     async def get_usage(
