@@ -1,20 +1,13 @@
-"""The ledger's chains: whatever is taken out, put in, changed or moved is found; the store takes an entry once."""
+"""The ledger's chains: whatever is taken out, put in, changed or moved is found."""
 
 import random
-from pathlib import Path
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_core.audit.entries import LOST, Chain, Entry, Fields, hash_of
+from stream_core.audit.entries import Chain, Entry, Fields, hash_of
 from stream_core.audit.verify import verify
-from stream_core.ids import new_id, to_hex
-from stream_gateway.accounts.database import Database
-from stream_gateway.accounts.migrating import migrate
-from stream_gateway.ledger.table import entries, insert
-from stream_gateway.settings import GatewaySettings
 
 AT = 1_776_000_000.0
 
@@ -86,48 +79,3 @@ def test_a_chain_that_was_cut_short() -> None:
         "chain 00000000000000000000000000000000: entry 5 was there once and is missing"
     ]
     assert verify(lines[:-2]).faults == []
-
-
-@pytest.fixture
-async def database(tmp_path: Path) -> Database:
-    """A store in a file."""
-    found = Database.of(GatewaySettings.model_construct(store_url="", state_dir=tmp_path))
-    assert found is not None
-    await migrate(found)
-    return found
-
-
-async def test_the_store_takes_an_entry_once(database: Database) -> None:
-    """Entries that come again, in any order, are there once and as they were written."""
-    lines = [line.decode() for line in written(30, 30)]
-    dice = random.Random(3)  # noqa: S311  (the same ones each time)
-    for _ in range(3):
-        some = dice.sample(lines, 40)
-        await insert(database, some)
-        await insert(database, some[:10])
-    await insert(database, lines)
-    kept = [text async for text in entries(database)]
-    assert sorted(kept) == sorted(lines)
-    assert verify(text.encode() for text in kept).faults == []
-    await database.aclose()
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
-async def test_a_request_counts_once(database: Database, order: tuple[int, ...]) -> None:
-    """Given up by two replicas, and written by its own after all: all entries are kept, the true one counts."""
-    name = to_hex(new_id())
-    texts = []
-    for number, ended in enumerate((LOST, LOST, "complete")):
-        chain = Chain(str(number))
-        chain.add("opened", AT)
-        texts.append(chain.add("request", AT, Fields(name, AT, ended=ended, prompt_tokens=10 + number)).decode())
-    for place in order:
-        await insert(database, [texts[place]])
-    from sqlalchemy import select  # noqa: PLC0415  (one test's)
-
-    from stream_gateway.ledger.table import ledger  # noqa: PLC0415
-
-    async with database.reading() as connection:
-        rows = (await connection.execute(select(ledger.c.prompt_tokens, ledger.c.counts))).all()
-    assert sorted(rows) == [(10, False), (11, False), (12, True)]
-    await database.aclose()

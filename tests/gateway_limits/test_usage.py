@@ -13,14 +13,16 @@ from gateway_limits.bank import Bank, ask, ask_until, known
 pytestmark = pytest.mark.process
 
 
-async def get(session: aiohttp.ClientSession, gateway: Gateway, key: str, path: str, **only: Any) -> tuple[int, bytes]:
+async def get(
+    session: aiohttp.ClientSession, gateway: Gateway, key: str, path: str, /, **only: Any
+) -> tuple[int, bytes]:
     """Ask with GET."""
     headers = gateway.headers(key)
     async with session.get(f"{gateway.url}/v1/{path}", params=only, headers=headers) as answer:
         return answer.status, await answer.read()
 
 
-async def usage(session: aiohttp.ClientSession, gateway: Gateway, key: str, **only: Any) -> list[dict[str, Any]]:
+async def usage(session: aiohttp.ClientSession, gateway: Gateway, key: str, /, **only: Any) -> list[dict[str, Any]]:
     """The rows."""
     status, body = await get(session, gateway, key, "usage", **only)
     assert status == 200, body

@@ -16,7 +16,7 @@ from stream_core.audit.entries import CONTENTS, Entry, Fields
 from stream_core.audit.verify import Checking
 from stream_core.errors import InvalidRequest, NotAllowed
 from stream_gateway.accounts.entrance import Entrance
-from stream_gateway.accounts.faults import AccountsAway
+from stream_gateway.accounts.faults import AccountsAway, AccountsOff
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.service import Batches
@@ -32,6 +32,9 @@ _AT_ONCE: Final = 500
 Group = Literal["day", "key", "user", "project", "tier", "model"]
 _From = Annotated[datetime.date | None, Query(alias="from", description="First day, UTC; 30 days ago by default.")]
 _To = Annotated[datetime.date | None, Query(alias="to", description="Last day, UTC; today by default.")]
+
+
+_Name = Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")]
 
 
 class UsageRow(BaseModel):
@@ -96,11 +99,11 @@ def usage_routes(entrance: Entrance, registry: Registry, batches: Batches) -> AP
         group_by: Annotated[list[Group] | None, Query()] = None,
         first: _From = None,
         last: _To = None,
-        user: str | None = None,
-        project: str | None = None,
-        key: str | None = None,
-        tier: str | None = None,
-        model: str | None = None,
+        user: _Name = None,
+        project: _Name = None,
+        key: _Name = None,
+        tier: _Name = None,
+        model: _Name = None,
     ) -> Usage:
         from stream_gateway.ledger.usage import MOST_ROWS, usage  # noqa: PLC0415  (SQLAlchemy, loaded when needed)
 
@@ -132,7 +135,8 @@ def usage_routes(entrance: Entrance, registry: Registry, batches: Batches) -> AP
         principal: caller, form: Literal["jsonl", "csv"] = "jsonl", first: _From = None, last: _To = None
     ) -> StreamingResponse:
         _demand_admin(principal)
-        since, until = _moment(first), _moment(last + datetime.timedelta(days=1) if last else None)
+        after = None if last is None or last == datetime.date.max else last + datetime.timedelta(days=1)
+        since, until = _moment(first), _moment(after)
         texts = _entries(_database(batches), since, until)
         head = await anext(texts, None)
         if form == "csv":
@@ -153,9 +157,11 @@ def usage_routes(entrance: Entrance, registry: Registry, batches: Batches) -> AP
 
 
 def _database(batches: Batches) -> "Database":
-    found = batches.books.database
+    settings, found = batches.settings, batches.books.database
     if found is None:
-        raise AccountsAway("the store that the ledger is kept in can't be read now, or there is none")
+        if not settings.store_url and settings.state_dir is None:
+            raise AccountsOff("this gateway has no store that the ledger would be moved to")
+        raise AccountsAway("the store that the ledger is kept in can't be read now")
     return found
 
 
