@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -34,6 +35,8 @@ from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
+from stream_gateway.limits.book import Book
+from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
@@ -130,8 +133,9 @@ async def running(folder: Path) -> AsyncIterator[Gateway]:
         entries[name] = replace(entry, backend=played)
     registry._generations[-1] = Generation(deployment, entries)
     judge, fitting, spending = Judge.of(settings), Fitting.of(settings), Spending(lambda: 0.0)
-    attended, recent = AttendedPipeline(judge, fitting, spending), RecentAnswers()
-    batches = Batches(settings, entrance, registry, Pipeline(judge, fitting, spending), attended, recent, spending)
+    meter = Meter(book := Book("0", time.time, shared=False, lease_s=settings.lease_s), time.monotonic)
+    attended, lines_way = (each(judge, fitting, spending, meter) for each in (AttendedPipeline, Pipeline))
+    batches = Batches(settings, entrance, registry, lines_way, attended, recent := RecentAnswers(), spending, book)
     means = Means(entrance, registry, attended, Running(), settings.max_body_bytes, recent)
 
     def more() -> Any:

@@ -149,8 +149,8 @@ class Pipeline:
         """
         tiers = generation.view()
         ask = await _ask(asked, generation, tiers, trail)
-        trail.levels = await self._till.admit(asked, generation)
         links = self._fetcher.check(asked.chat.body, generation.deployment.policy.classes, ask.privacy)
+        trail.levels = await self._till.admit(asked, generation)
         plan = await self._plan(asked, ask, generation, tiers, trail)
         if not plan.candidates:
             raise refusal(plan)
