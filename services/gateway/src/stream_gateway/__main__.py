@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stream_gateway")
 _LAST_WRITES_S = 2
+_SETTLE_S = 5.0
+"""What hpc_dispatch gets to tell its pool before a new gateway is ready without it."""
 _BACKLOG = 2048
 _SEND_BUFFER = 256 * 1024
 
@@ -71,6 +73,7 @@ async def serve(stop: asyncio.Event) -> None:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         keyring = Keyring(settings.keys_file)
         registry = await stack.enter_async_context(_registry(settings))
+        running.opening = "waiting for hpc_dispatch" if registry.hpc else ""
         judge = Judge.of(settings)
         stack.push_async_callback(judge.aclose)
         fitting = Fitting.of(settings)
@@ -93,7 +96,7 @@ async def serve(stop: asyncio.Event) -> None:
                 message_routes(means),
             ]
 
-        app = App(means, endpoints(batches, registry), batches, lambda: "draining" if running.closing else None, more)
+        app = App(means, endpoints(batches, registry), batches, running.why_not, more)
         server = _Server(
             uvicorn.Config(
                 app,
@@ -119,6 +122,7 @@ async def serve(stop: asyncio.Event) -> None:
             port = listener.getsockname()[1]
             announce_ready(settings.ready_file, port=port)
             _log.info("ready", extra={"host": settings.host, "port": port})
+            settling = tasks.create_task(_settle(running, registry))
             tasks.create_task(app.load())
             await batches.start()
             await stop.wait()
@@ -129,6 +133,7 @@ async def serve(stop: asyncio.Event) -> None:
             if cut:
                 _log.warning("streams cut at the end of the grace time", extra={"cut": cut})
             await lines
+            settling.cancel()
             server.should_exit = True
             await serving
             follower.cancel()
@@ -157,6 +162,14 @@ async def _registry(settings: GatewaySettings) -> AsyncIterator[Registry]:
         if follower is not None:
             follower.cancel()
         await registry.aclose()
+
+
+async def _settle(running: Running, registry: Registry) -> None:
+    """Be ready once the workers are known: before that, requests for them would be refused; others go on meanwhile."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SETTLE_S):
+            await registry.settled()
+    running.opening = ""
 
 
 def _check(https: HttpsFiles | None) -> None:
