@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc test-deploy k8s-secrets images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos clean
+.PHONY: help up test test-hpc test-deploy k8s-secrets images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -87,6 +87,11 @@ bench-dataplane: .venv/installed  ## what the sealed road adds: first token, tok
 RUNS ?= 3
 chaos: .venv/installed  ## kill every part while streams run, RUNS times; last line JSON
 	PYTHONPATH=tests $(BIN)/python -m chaos.repeat $(RUNS)
+
+CASES ?= 50000
+fuzz: .venv/installed  ## CASES mutated requests and 2,000 roads of texts under generated policies (about 3 minutes)
+	STREAM_FUZZ_REQUESTS=$(CASES) $(BIN)/python -m pytest -q -s tests/fuzz/test_requests.py
+	STREAM_PRIVACY_EXAMPLES=2000 $(BIN)/python -m pytest -q tests/gateway/privacy/test_nothing_beyond.py
 
 bench-wan: .venv/installed  ## the sealed road across 80 ms, beside loopback; needs root; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/wan.py

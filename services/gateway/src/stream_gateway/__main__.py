@@ -9,6 +9,7 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -23,7 +24,9 @@ from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.service import Batches
+from stream_gateway.doorway import Doorway, door_limits
 from stream_gateway.feedback import RecentAnswers
+from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
@@ -79,8 +82,9 @@ async def serve(stop: asyncio.Event) -> None:
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        attended = AttendedPipeline(judge, fitting, spending)
-        lines_way = Pipeline(judge, fitting, spending)
+        fetcher = Fetcher(settings.fetch_urls)
+        attended = AttendedPipeline(judge, fitting, spending, fetcher)
+        lines_way = Pipeline(judge, fitting, spending, fetcher)
         batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending)
         stack.push_async_callback(batches.aclose)
         means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent)
@@ -100,7 +104,7 @@ async def serve(stop: asyncio.Event) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=partial(Doorway, door_limits(settings)),  # type: ignore[arg-type]  # it is only ever called
                 ws="none",
                 loop="none",
                 lifespan="off",

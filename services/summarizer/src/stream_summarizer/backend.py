@@ -187,7 +187,8 @@ def make_backend(settings: SummarizerSettings, deployment: Deployment) -> tuple[
         The backend, or None and the reason in words.
 
     Raises:
-        ConfigError: url without model or the other way round; key file not readable.
+        ConfigError: url without model or the other way round; a class that the policy does not know; key file not
+            readable.
     """
     if not settings.backend_url and not settings.backend_model:
         return None, "no model is configured to condense"
@@ -196,6 +197,9 @@ def make_backend(settings: SummarizerSettings, deployment: Deployment) -> tuple[
         raise ConfigError(
             "backend_url and backend_model are set together or not at all", param=f"STREAM_SUMMARIZER__{missing}"
         )
+    if settings.backend_privacy not in deployment.policy.classes:
+        words = f"{settings.backend_privacy!r} is not among {', '.join(deployment.policy.classes)}"
+        raise ConfigError(f"backend_privacy: {words}", param="STREAM_SUMMARIZER__BACKEND_PRIVACY")
     key = read_secret(settings.backend_key_file) if settings.backend_key_file else ""
     if is_demo(deployment, settings.backend_url, settings.backend_model):
         return None, "the demo model is not asked to condense"
