@@ -1,6 +1,7 @@
 """What of requirements.lock a set of programs needs: their dependencies' dependencies, with hashes, for one Python."""
 
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -73,3 +74,12 @@ def subset(lock: Path, programs: Iterable[str], *, python: str) -> str:
     if missing := sorted(wanted - entries.keys()):
         raise SystemExit(f"{lock} has no {', '.join(missing)}: run `make lock`")
     return "".join(entries[name] for name in sorted(wanted))
+
+
+def main() -> None:
+    """`locked.py PROGRAM...`: print the file, for the Python that vLLM's own image has."""
+    sys.stdout.write(subset(Path(__file__).parents[2] / "requirements.lock", sys.argv[1:], python="3.12"))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ import contextlib
 import ipaddress
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Final
+from typing import Final, cast
 
 _A: Final = 1
 _IN: Final = 1
@@ -23,8 +23,7 @@ class _Server(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         if self._transport is not None:

@@ -18,6 +18,8 @@ import aiohttp
 from deploy.mapping import Places
 from deploy.rendered import Object, containers, pod_of, ports
 
+from stream_core.lifecycle import DIE_WITH_PARENT, PARENT_PID
+
 MARK = "POD_OF_THE_MANIFEST_RUNNER"
 _UNVERIFIED = ssl.create_default_context()
 _UNVERIFIED.check_hostname = False
@@ -153,6 +155,8 @@ class Pod:
             "HOME": str(self.places.path("/tmp")),  # noqa: S108  (the container's)
             "TMPDIR": str(self.places.path("/tmp")),  # noqa: S108
             MARK: str(self.places.root.parent),
+            DIE_WITH_PARENT: "1",  # a test run that is killed leaves nothing
+            PARENT_PID: str(os.getpid()),
         }
         facts = {"status.podIP": self.places.address, "metadata.name": self.name}
         told: dict[str, str] = {}
