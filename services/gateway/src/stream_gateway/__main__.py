@@ -98,9 +98,8 @@ async def serve(stop: asyncio.Event) -> None:
         more = partial(_more_routes, means, batches, accounts)
 
         def unready() -> str | None:
-            return "draining" if running.closing else accounts.unready()
+            return running.why_not() or accounts.unready()
 
-        app = App(means, endpoints(batches, registry), batches, running.why_not, more)
         app = App(means, endpoints(batches, registry), batches, unready, more)
         server = _Server(
             uvicorn.Config(
@@ -129,7 +128,6 @@ async def serve(stop: asyncio.Event) -> None:
             announce_ready(settings.ready_file, port=port)
             _log.info("ready", extra={"host": settings.host, "port": port})
             settling = tasks.create_task(_settle(running, registry))
-            tasks.create_task(app.load())
             loading = tasks.create_task(_load(app, accounts))
             await batches.start()
             await stop.wait()
@@ -140,12 +138,10 @@ async def serve(stop: asyncio.Event) -> None:
             if cut:
                 _log.warning("streams cut at the end of the grace time", extra={"cut": cut})
             await lines
-            settling.cancel()
             server.should_exit = True
             await serving
-            follower.cancel()
-            renewing.cancel()
-            loading.cancel()
+            for task in (follower, renewing, settling, loading):
+                task.cancel()
 
 
 def _more_routes(means: Means, batches: Batches, accounts: Accounts) -> "list[APIRouter]":
