@@ -33,6 +33,7 @@ from stream_gateway.batches.service import Batches
 from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.lifeline import Running
 from stream_gateway.limits.book import Book
 from stream_gateway.limits.meter import Meter
@@ -43,8 +44,10 @@ from stream_gateway.routes.endpoints import endpoints
 from stream_gateway.routes.feedback import feedback_routes
 from stream_gateway.routes.messages import message_routes
 from stream_gateway.routes.route import explain_routes
+from stream_gateway.routes.usage import usage_routes
 from stream_gateway.settings import GatewaySettings
 from stream_gateway.spending import Spending
+from stream_gateway.till import Till
 
 SEED = int(os.environ.get("STREAM_FUZZ_SEED", "20261"))
 COUNT = int(os.environ.get("STREAM_FUZZ_REQUESTS", "4000"))
@@ -155,8 +158,7 @@ async def _registry(settings: GatewaySettings) -> Registry:
         for name, privacy in (("local", "restricted"), ("cloud", "public"))
     ]
     policy = {"detector": {"find": {"card_number": "internal", "secret": "restricted"}}}
-    deployment = Deployment.model_validate({"tiers": tiers, "policy": policy})
-    await registry.load(deployment)
+    await registry.load(deployment := Deployment.model_validate({"tiers": tiers, "policy": policy}))
     entries = {}
     for name, entry in registry.current.entries.items():
         await entry.backend.aclose()
@@ -171,23 +173,25 @@ async def _application(settings: GatewaySettings, registry: Registry, accounts: 
     """The application with all its routes, until the block ends."""
     entrance, most = accounts.entrance, settings.max_body_bytes
     judge, fitting, spending = Judge.of(settings), Fitting.of(settings), Spending(lambda: 0.0)
-    meter = Meter(book := Book("0", time.time, shared=False, lease_s=settings.lease_s), time.monotonic)
-    attended, lines_way = (each(judge, fitting, spending, meter) for each in (AttendedPipeline, Pipeline))
-    batches = Batches(settings, entrance, registry, lines_way, attended, recent := RecentAnswers(), spending, book)
-    means = Means(entrance, registry, attended, Running(), most, recent)
+    book, ledger = Book("0", time.time, shared=False, lease_s=settings.lease_s), Ledger("0", time.time, kept=True)
+    till = Till(spending, Meter(book, time.monotonic), ledger)
+    attended, lines_way = (each(judge, fitting, till) for each in (AttendedPipeline, Pipeline))
+    batches = Batches(
+        settings, entrance, registry, lines_way, attended, recent := RecentAnswers(), spending, book, ledger
+    )
+    means = Means(entrance, registry, attended, Running(), most, ledger, recent)
 
-    def more() -> Any:
-        return [
-            explain_routes(entrance, registry, attended, most),
-            feedback_routes(entrance, batches),
-            message_routes(means),
-            *admin_routes(accounts),
-        ]
-
+    more: list[Any] = [
+        explain_routes(entrance, registry, attended, most),
+        feedback_routes(entrance, batches),
+        message_routes(means),
+        usage_routes(entrance, registry, batches),
+        *admin_routes(accounts),
+    ]
     await batches.start()
     try:
         await _reached(batches)
-        app = App(means, endpoints(batches, registry), batches, lambda: None, more)
+        app = App(means, endpoints(batches, registry), batches, lambda: None, lambda: more)
         await app.load()
         yield app
     finally:
