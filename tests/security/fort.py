@@ -31,11 +31,12 @@ class Engine:
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer anything alike."""
+        body = await request.read()
         self.headers.append(list(request.headers.items()))
-        self.bodies.append(await request.read())
+        self.bodies.append(body)
         if request.path.endswith("/models"):
             return web.json_response({"data": []})
-        if self.failing and self.failing in self.bodies[-1]:
+        if self.failing and self.failing in body:
             return web.json_response({"error": {"message": "busy"}}, status=503)
         message = {"role": "assistant", "content": "yes"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}

@@ -135,6 +135,17 @@ async def test_a_boundary_that_is_none(fort: Fort, boundary: str) -> None:
     assert status_of(answer) == 400
 
 
+@pytest.mark.parametrize("path", ["/v1/batches", "/v1/feedback", "/v1/route", "/v1/messages/count_tokens"])
+async def test_a_body_without_an_end(fort: Fort, path: str) -> None:
+    """No route reads more than the limit, whether a length is told or the chunks just don't end."""
+    most = 32 * 1024 * 1024
+    piece = b"10000\r\n" + b" " * 65_536 + b"\r\n"
+    head = fort.head(path, content_type="application/json", transfer_encoding="chunked", connection="close")
+    answer = await fort.say(head + b"\r\n" + piece * (most // 65_536 + 2) + b"0\r\n\r\n")
+    assert status_of(answer) == 413, answer[:300]
+    assert f"{most:,}".encode() in answer
+
+
 async def test_many_at_once(fort: Fort) -> None:
     """While the worst of them come ten at a time, an ordinary request is answered."""
     worst: list[Any] = [HOSTILE["no end"], HOSTILE["arrays in arrays"], HOSTILE["very many fields"]] * 10

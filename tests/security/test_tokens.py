@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
 from gateway_accounts.provider import AUDIENCE, Provider
 from joserfc import jws
 from joserfc.jwk import ECKey, OctKey, RSAKey
@@ -41,6 +43,13 @@ def signed_by(key: RSAKey | ECKey | OctKey, head: dict[str, Any], claims: dict[s
     """Sign with any key."""
     token = jws.serialize_compact(head, json.dumps(claims).encode(), key, algorithms=[head["alg"]])
     return token if isinstance(token, str) else token.decode()
+
+
+def signed_raw(provider: Provider, head: dict[str, Any]) -> str:
+    """Sign with the issuer's own key what its library would not sign."""
+    key: Any = provider.signing["first"].private_key
+    signed = by_hand(head, provider.claims()).rpartition(".")[0]
+    return f"{signed}.{b64(key.sign(signed.encode(), PKCS1v15(), SHA256()))}"
 
 
 def forged(provider: Provider, trap: str) -> Iterator[tuple[str, str]]:
@@ -116,8 +125,13 @@ def misused(provider: Provider) -> Iterator[tuple[str, str]]:
     for value in (None, "https://other.example.org", provider.url + "/", provider.url.upper(), [provider.url], 1):
         yield f"iss {value!r}", token(iss=value)
     yield "an ID token", token(at_hash="x")
-    yield "an unknown extension that must be understood", token(header={"crit": ["exp2"], "exp2": 1})
-    yield "an unencoded payload", token(header={"crit": ["b64"], "b64": False})
+    for name, head in [
+        ("an extension that must be understood", {"crit": ["exp2"], "exp2": 1}),
+        ("an extension that is not there", {"crit": ["exp2"]}),
+        ("extensions that are none", {"crit": "exp"}),
+        ("an unencoded payload", {"crit": ["b64"], "b64": False}),
+    ]:
+        yield name, signed_raw(provider, {"alg": "RS256", "kid": "first", **head})
 
 
 def with_token(token: str) -> bytes:

@@ -31,6 +31,7 @@ from stream_gateway.routes.models import Error, model_routes
 from stream_gateway.routes.responses import response_routes
 
 _log = logging.getLogger(__name__)
+_UPLOADS: Final = "/v1/files"
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -86,7 +87,7 @@ def build_surface(
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend the document
-    return partial(_with_request_id, app)
+    return partial(_with_request_id, app, batches.settings.max_body_bytes)
 
 
 _SCHEMAS = "#/components/schemas/{model}"
@@ -139,7 +140,8 @@ def _response(reply: Reply) -> Response:
     return response
 
 
-async def _with_request_id(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+async def _with_request_id(app: ASGIApp, most: int, scope: Scope, receive: Receive, send: Send) -> None:
+    """Give a request its id, and its body a limit, which the framework has not; uploads have one of their own."""
     request_id = to_hex(new_id())
     scope.setdefault("state", {})["request_id"] = request_id
 
@@ -148,4 +150,14 @@ async def _with_request_id(app: ASGIApp, scope: Scope, receive: Receive, send: S
             message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode("ascii"))]
         await send(message)
 
-    await app(scope, receive, send_with_id)
+    size = 0
+
+    async def receive_some() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > most and scope["path"] != _UPLOADS:
+            raise HTTPException(413, f"the body has {size:,} bytes or more, at most {most:,} are allowed")
+        return message
+
+    await app(scope, receive_some, send_with_id)

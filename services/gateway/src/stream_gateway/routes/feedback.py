@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stream_core.errors import InvalidRequest
 from stream_gateway.accounts.entrance import Entrance
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.batches.service import Batches
 from stream_gateway.feedback import Thumb
 from stream_gateway.routes.models import Error
@@ -63,14 +64,19 @@ def feedback_routes(entrance: Entrance, batches: Batches) -> APIRouter:
         },
     )
 
+    async def known(request: Request) -> Principal:
+        # A dependency, so that nothing of a stranger's body is judged before it is known who sends it.
+        return await entrance.authenticate(request.headers.raw)
+
+    caller = Annotated[Principal, Depends(known)]
+
     @router.post(
         "/feedback",
         summary="Say whether an answer was good",
         operation_id="give_feedback",
         responses={429: {"model": Error, "description": "There is no room for more feedback"}},
     )
-    async def give(request: Request, thumb: Feedback) -> Kept:
-        principal = await entrance.authenticate(request.headers.raw)
+    async def give(principal: caller, thumb: Feedback) -> Kept:
         thumbs = batches.thumbs
         answered = await thumbs.find(thumb.request_id)
         if answered is None or answered.key != principal.id:
@@ -94,8 +100,7 @@ def feedback_routes(entrance: Entrance, batches: Batches) -> APIRouter:
         response_class=Response,
         responses={200: {"content": {_JSONL: {"schema": {"type": "string"}}}}},
     )
-    async def tell(request: Request) -> Response:
-        principal = await entrance.authenticate(request.headers.raw)
+    async def tell(principal: caller) -> Response:
         lines = [msgspec.json.encode(thumb) async for thumb in batches.thumbs.read(principal.id)]
         return Response(b"".join(line + b"\n" for line in lines), media_type=_JSONL)
 
