@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, String, Table, Text, select, update
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, Select, String, Table, Text, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from stream_core.audit.entries import LOST, Entry, Fields
@@ -78,20 +78,29 @@ async def insert(database: Database, texts: Sequence[str]) -> None:
     Raises:
         AccountsAway: the database does not answer; nothing was written.
     """
-    rows = sorted((row_of(text) for text in texts), key=lambda row: row["lost"])
+    rows = [row_of(text) for text in texts]
+    flagged = [(row, row.pop("lost")) for row in rows]
+    lost = [row for row, flag in flagged if flag]
+    true = {row["request_id"]: (row["chain"], row["number"]) for row, flag in flagged if row["counts"] and not flag}
     dialect = sqlite if database.sqlite else postgresql
     async with database.writing() as connection:
-        for row in rows:
-            lost = row.pop("lost")
-            same = ledger.c.request_id == row["request_id"]
-            other = same & ((ledger.c.chain != row["chain"]) | (ledger.c.number != row["number"]))
-            if row["counts"] and lost:
-                # Given up for dead, its gateway has written the true one after all; or two have given it up.
-                found = await connection.scalar(select(ledger.c.number).where(other & ledger.c.counts).limit(1))
-                row["counts"] = found is None
-            await connection.execute(dialect.insert(ledger).values(row).on_conflict_do_nothing())
-            if row["counts"] and not lost:
-                await connection.execute(update(ledger).where(other & ledger.c.counts).values(counts=False))
+        # A request that was given up for dead counts by what its own gateway wrote after all, and else once.
+        told = set(true)
+        if lost:
+            ids = [row["request_id"] for row in lost]
+            told |= set(await connection.scalars(_counted(ledger.c.request_id, ids)))
+        for row in lost:
+            row["counts"] = row["request_id"] not in told
+            told.add(row["request_id"])
+        await connection.execute(dialect.insert(ledger).on_conflict_do_nothing(), rows)
+        for found in (await connection.execute(_counted(ledger, list(true)))).all():
+            if true[found.request_id] != (found.chain, found.number):
+                this = (ledger.c.chain == found.chain) & (ledger.c.number == found.number)
+                await connection.execute(update(ledger).where(this).values(counts=False))
+
+
+def _counted(what: Any, ids: Sequence[str]) -> Select[Any]:
+    return select(what).where(ledger.c.request_id.in_(ids), ledger.c.counts)
 
 
 async def entries(database: Database, since: float | None = None, until: float | None = None) -> AsyncIterator[str]:
