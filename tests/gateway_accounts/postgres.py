@@ -1,6 +1,7 @@
 """A real PostgreSQL server for tests, as an unprivileged user, since it refuses to run as root."""
 
 import contextlib
+import datetime
 import os
 import pwd
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import asyncpg
 
+from stream_core.certificates import ensure_certificates
 from stream_core.testing.broker import free_port
 
 USER = "stream"
@@ -44,8 +46,16 @@ class Postgres:
         """The setting store_url of a database."""
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
+    @property
+    def ca_file(self) -> Path:
+        """Of the authority that vouches for it."""
+        return self.folder / "tls" / "ca.pem"
+
     def initialise(self) -> None:
         """Make its folder."""
+        ensure_certificates(self.folder / "tls", ["postgres"], now=datetime.datetime.now(datetime.UTC))
+        for path in (self.folder / "tls", *(self.folder / "tls").iterdir()):
+            _own(path)
         self.password_file.write_text(PASSWORD)
         _own(self.password_file)
         data, password = str(self.folder / "data"), f"--pwfile={self.password_file}"
@@ -56,8 +66,11 @@ class Postgres:
 
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
-        tcp = ("-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-p", str(self.port))
-        command = _unprivileged(binary("postgres"), "-D", str(self.folder / "data"), *tcp, "-c", "fsync=off")
+        tls = self.folder / "tls"
+        chosen = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "port": self.port, "fsync": "off"}
+        chosen |= {"ssl": "on", "ssl_cert_file": tls / "postgres.pem", "ssl_key_file": tls / "postgres.key"}
+        options = [word for name, value in chosen.items() for word in ("-c", f"{name}={value}")]
+        command = _unprivileged(binary("postgres"), "-D", str(self.folder / "data"), *options)
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", start_new_session=True)
         deadline = time.monotonic() + _READY_S

@@ -1,9 +1,11 @@
 """Tables come into being and change under real data, whoever comes first; what is newer than a program stays."""
 
 import asyncio
+import datetime
 import os
 import stat
 import sys
+import time
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -13,11 +15,14 @@ from gateway.stage import tls_env
 from gateway_accounts.conftest import gateway_settings
 from sqlalchemy import inspect, text
 
+from stream_core.certificates import ensure_certificates
 from stream_core.errors import ConfigError
 from stream_gateway.accounts import tables
 from stream_gateway.accounts.database import Database
+from stream_gateway.accounts.faults import AccountsAway
 from stream_gateway.accounts.migrating import HEAD, MIGRATIONS, migrate
 from stream_gateway.accounts.opening import open_store
+from stream_gateway.settings import GatewaySettings
 
 OLD_KEY = """INSERT INTO keys (id, name, prefix, sha256, admin, whole, tiers, limits, created)
     VALUES ('key-old', 'old', 'sk-stream-abc', 'ff', false, true, '["local"]', '{"tokens_per_minute": 5}', 3)"""
@@ -80,19 +85,41 @@ async def test_a_newer_revision_stays(place, caplog) -> None:
     ("url", "words"),
     [
         ("postgresql://ann:secret@db/x", "store_password_file"),
-        ("mysql://db/x", "neither sqlite nor postgresql"),
-        ("postgresql://ann@db/x?sslmode=disable", "unknown parameter 'sslmode': TLS is always on"),
-        ("sqlite://", "path of a file"),
-        ("nonsense", "not the URL"),
+        ("mysql://ann:secret@db/x", "sqlite:// or postgresql://"),
+        ("postgresql://ann@db/x?sslmode=disable&password=secret", "TLS is always on"),
+        ("postgresql://ann@db", "a host and a database"),
+        ("sqlite://", "the path of a file"),
+        ("nonsense of secret", "sqlite:// or postgresql://"),
     ],
 )
-def test_a_wrong_url_is_told(tmp_path, url, words) -> None:
-    """Each wrong setting is named, and a password in it is not repeated."""
-    settings = gateway_settings(tmp_path, store_url=url)
+def test_a_wrong_url_is_told(tmp_path, monkeypatch, url, words) -> None:
+    """At the start, with the name of the variable; a password in it is not repeated."""
+    for name, value in {**tls_env("gateway", tmp_path, "gateway"), "STREAM_GATEWAY__STORE_URL": url}.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=words) as caught:
-        Database.of(settings)
-    assert caught.value.param == "store_url"
+        GatewaySettings.read()
+    assert "STREAM_GATEWAY__STORE_URL" in caught.value.message
     assert "secret" not in caught.value.message
+
+
+async def test_the_way_to_the_server_is_sealed(postgres, tmp_path) -> None:
+    """With an authority's file TLS is used and the server's certificate checked; another authority's is refused."""
+    url = await postgres.create(f"tls{time.time_ns()}")
+    ensure_certificates(tmp_path / "other", ["postgres"], now=datetime.datetime.now(datetime.UTC))
+    given = {"store_url": url, "store_password_file": postgres.password_file}
+    database = Database.of(gateway_settings(tmp_path, **given, store_ca_file=postgres.ca_file))
+    async with database.reading() as connection:
+        used = await connection.execute(text("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"))
+        assert used.scalar() is True
+    await database.aclose()
+    database = Database.of(gateway_settings(tmp_path, **given, store_ca_file=tmp_path / "other" / "ca.pem"))
+    with pytest.raises(AccountsAway, match="certificate"):
+        async with database.reading():
+            pass
+    await database.aclose()
+    away = gateway_settings(tmp_path, **given, store_ca_file=tmp_path / "absent")
+    with pytest.raises(ConfigError, match="absent"):
+        Database.of(away)
 
 
 async def test_the_file_is_its_owners(tmp_path) -> None:

@@ -9,6 +9,7 @@ from gateway_accounts.conftest import following
 
 from stream_core.api_keys import new_key
 from stream_core.errors import Unauthenticated
+from stream_gateway.accounts.claims import Told
 from stream_gateway.accounts.faults import AccountExists, NoSuchAccount
 from stream_gateway.accounts.principal import Limits, Subject
 from stream_gateway.accounts.records import Group, Key, Project, Rights, User
@@ -120,20 +121,68 @@ async def test_other_replicas_follow(place, store) -> None:
             directory.by_hash(record.sha256, "")
 
 
+async def test_what_is_remembered_of_a_key_ends_with_it(place, store) -> None:
+    """A second look is the first one's, until the key's time is over or the policy has other classes."""
+    _, record = key_record(expires=50, user=USER.id)
+    await fill(store, USER, replace(record, rights=Rights(privacy="restricted")))
+    now = [49.0]
+    async with following(place, clock=lambda: now[0]) as directory:
+        await directory.ready()
+        principal = directory.by_hash(record.sha256, "")
+        assert directory.by_hash(record.sha256, "") is principal
+        assert principal.privacy == "restricted"
+        directory._classes = lambda: ("public", "restricted", "internal")
+        assert directory.by_hash(record.sha256, "").privacy == "internal"
+        now[0] = 50.0
+        with pytest.raises(Unauthenticated, match="expired"):
+            directory.by_hash(record.sha256, "")
+
+
 async def test_a_user_of_a_token_is_written_down(place, store) -> None:
     """Whoever is seen first is in the store soon, and there for another replica; later news replace what was told."""
     told = replace(USER, admin=False, rights=Rights(), limits=Limits())
     async with following(place) as one, following(place) as other:
         await one.ready()
         await other.ready()
-        assert one.by_token(told, "").id == "user:user-1"
+        assert one.by_token(Told(told), "").id == "user:user-1"
         await until(lambda: told.id in other.snapshot.users)
         assert other.snapshot.users[told.id] == told
         news = replace(told, email="new@example.org", told_groups=frozenset())
-        assert one.by_token(news, "").groups == frozenset()
+        assert one.by_token(Told(news), "").groups == frozenset()
         await until(lambda: other.snapshot.users[told.id] == news)
         async with store.change() as change:
             await change.rewrite(replace(news, disabled=True))
         await until(lambda: one.of("user:user-1") is None)
         with pytest.raises(Unauthenticated, match="disabled"):
-            one.by_token(news, "")
+            one.by_token(Told(news), "")
+
+
+async def test_a_user_who_cannot_be_written_holds_up_nobody(place, store) -> None:
+    """A row that the database refuses is counted and given up; other users are written, keys are followed."""
+    odd = replace(USER, id="user-odd", name=None)
+    async with following(place) as directory:
+        await directory.ready()
+        directory.by_token(Told(odd), "")
+        await until(lambda: directory._faults.counts["users_not_written"] == 1)
+        directory.by_token(Told(USER), "")
+        await until(lambda: USER.id in directory.snapshot.users)
+        assert not directory._sightings
+        assert "user-odd" not in directory.snapshot.users
+
+
+async def test_tokens_that_differ_do_not_make_it_write_each_time(place, store) -> None:
+    """Of a user who is known one change a minute is written down; each token still counts as it is."""
+    told = replace(USER, admin=False, rights=Rights(), limits=Limits())
+    other = replace(told, told_groups=frozenset({"chemistry"}))
+    now = [100.0]
+    async with following(place, clock=lambda: now[0]) as directory:
+        await directory.ready()
+        directory.by_token(Told(told), "")
+        await until(lambda: told.id in directory.snapshot.users)
+        directory.by_token(Told(other), "")
+        await until(lambda: directory.snapshot.users[told.id] == other)
+        assert directory.by_token(Told(told), "").groups == {"physics"}
+        assert not directory._sightings
+        now[0] += 60
+        directory.by_token(Told(told), "")
+        await until(lambda: directory.snapshot.users[told.id] == told)

@@ -44,6 +44,9 @@ class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     clusters: list[str] | None = None  # which clusters of tiers of kind hpc it may use; None: all
     context: Literal["full"] | None = None  # "full": its conversations are never condensed; None: where they must be
     limits: KeyLimits | None = None  # what it may use; None: as much as there is
+    models: list[str] | None = None  # which models it may use; None: all
+    expires: int | None = None  # unix seconds; None: never
+    admin: bool = False  # whether it may use the admin API
 
 
 class KeyFile(msgspec.Struct, frozen=True):
@@ -61,6 +64,9 @@ def new_key(
     clusters: list[str] | None = None,
     context: Literal["full"] | None = None,
     limits: KeyLimits | None = None,
+    models: list[str] | None = None,
+    expires: int | None = None,
+    admin: bool = False,
 ) -> tuple[str, KeyRecord]:
     """Draw a key: (the key itself, to be shown once; what is kept of it)."""
     key = _PREFIX + secrets.token_urlsafe(32)
@@ -75,6 +81,9 @@ def new_key(
         clusters=clusters,
         context=context,
         limits=limits,
+        models=models,
+        expires=expires,
+        admin=admin,
     )
     return key, record
 

@@ -269,8 +269,12 @@ class Realm:
         fitting._stub = Wire(Fit=self._summarizer.Fit)  # type: ignore[assignment]
         meter = Meter(Book("0", lambda: 0.0, shared=False, lease_s=60), lambda: 0.0)
         self.pipeline = Pipeline(judge, fitting, Spending(lambda: 0.0), meter)
-        keyring: Any = SimpleNamespace(authenticate=lambda _: self.principal)
-        means = Means(keyring, self, self.pipeline, Running(), 1 << 24)  # type: ignore[arg-type]  # a registry in all that is asked
+
+        async def let_in(_headers: object) -> Principal:
+            return self.principal
+
+        entrance: Any = SimpleNamespace(authenticate=let_in)
+        means = Means(entrance, self, self.pipeline, Running(), 1 << 24)  # type: ignore[arg-type]  # a registry in all that is asked
         stored: Any = SimpleNamespace(archive=Shelf())
         self._routes = {
             "chat": AskRoute(means, PlainDialect()),

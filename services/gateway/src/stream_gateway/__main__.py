@@ -20,8 +20,8 @@ from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import config_path, read_deployment
 from stream_core.telemetry import configure_logs
 from stream_gateway import __version__
+from stream_gateway.accounts.life import Accounts, open_accounts
 from stream_gateway.app import App
-from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.service import Batches
@@ -75,8 +75,10 @@ async def serve(stop: asyncio.Event) -> None:
     _check(settings.https)
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
-        keyring = Keyring(settings.keys_file)
         registry = await stack.enter_async_context(_registry(settings))
+        opening = open_accounts(settings, lambda: registry.current.deployment.policy.classes)
+        accounts = await stack.enter_async_context(opening)
+        entrance = accounts.entrance
         judge = Judge.of(settings)
         stack.push_async_callback(judge.aclose)
         fitting = Fitting.of(settings)
@@ -86,22 +88,16 @@ async def serve(stop: asyncio.Event) -> None:
         meter, fetcher = Meter(book, time.monotonic), Fetcher(settings.fetch_urls)
         attended = AttendedPipeline(judge, fitting, spending, meter, fetcher)
         lines_way = Pipeline(judge, fitting, spending, meter, fetcher)
-        batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending, book)
+        batches = Batches(settings, entrance, registry, lines_way, attended, recent, spending, book)
         stack.push_async_callback(batches.aclose)
-        means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent)
+        means = Means(entrance, registry, attended, running, settings.max_body_bytes, recent)
 
-        def more() -> "list[APIRouter]":
-            from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415  (FastAPI, loaded aside)
-            from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
-            from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
+        more = partial(_more_routes, means, batches, accounts)
 
-            return [
-                explain_routes(keyring, registry, attended, settings.max_body_bytes),
-                feedback_routes(keyring, batches),
-                message_routes(means),
-            ]
+        def unready() -> str | None:
+            return "draining" if running.closing else accounts.unready()
 
-        app = App(means, endpoints(batches, registry), batches, lambda: "draining" if running.closing else None, more)
+        app = App(means, endpoints(batches, registry), batches, unready, more)
         server = _Server(
             uvicorn.Config(
                 app,
@@ -121,14 +117,14 @@ async def serve(stop: asyncio.Event) -> None:
             )
         )
         async with asyncio.TaskGroup() as tasks:
-            follower = tasks.create_task(keyring.follow(settings.reload_interval_s))
+            follower = tasks.create_task(accounts.keyring.follow(settings.reload_interval_s))
             renewing = tasks.create_task(book.follow())
             serving = tasks.create_task(server.serve(sockets=[listener]))
             await server.serving.wait()
             port = listener.getsockname()[1]
             announce_ready(settings.ready_file, port=port)
             _log.info("ready", extra={"host": settings.host, "port": port})
-            tasks.create_task(app.load())
+            loading = tasks.create_task(_load(app, accounts))
             await batches.start()
             await stop.wait()
             running.closing = True
@@ -142,6 +138,28 @@ async def serve(stop: asyncio.Event) -> None:
             await serving
             follower.cancel()
             renewing.cancel()
+            loading.cancel()
+
+
+def _more_routes(means: Means, batches: Batches, accounts: Accounts) -> "list[APIRouter]":
+    """Build what is not in a hurry."""
+    from stream_gateway.routes.admin_keys import admin_routes  # noqa: PLC0415  (FastAPI, loaded aside)
+    from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415
+    from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
+    from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
+
+    return [
+        explain_routes(means.entrance, means.registry, means.pipeline, means.max_body_bytes),
+        feedback_routes(means.entrance, batches),
+        message_routes(means),
+        *admin_routes(accounts),
+    ]
+
+
+async def _load(app: App, accounts: Accounts) -> None:
+    """Load what is not in a hurry, one after the other, and keep up with the accounts until cancelled."""
+    await app.load()
+    await accounts.directory.follow()
 
 
 @contextlib.asynccontextmanager

@@ -406,6 +406,7 @@ async def _ask(asked: Asked, generation: Generation, tiers: list[TierView], trai
         modalities=chat.modalities,
         max_output=chat.max_output,
         clusters=principal.clusters,
+        models=principal.models,
         demands=chat.demands,
         task=TASKS.get(chat.path, CHAT_TASK),
     )

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
 from stream_core.wire.window import Limits
+from stream_gateway.accounts.providers import Introspection, OidcIssuer, StoreUrl
 
 _Seconds = Annotated[float, Field(gt=0)]
 
@@ -104,7 +105,7 @@ class GatewaySettings(ProgramSettings):
     keys_file: Path | None = None
     """API keys as `stream keys` writes them without a gateway; read again when it changes. They are valid beside
     those of the store."""
-    store_url: str = ""
+    store_url: StoreUrl = ""
     """Of the accounts: postgresql://USER@HOST/DATABASE or sqlite:////PATH, without a password. TLS is used unless
     the server is on this machine. Empty: a file of SQLite in `state_dir`."""
     store_password_file: Path | None = None
@@ -117,6 +118,10 @@ class GatewaySettings(ProgramSettings):
     """How often a replica looks for changes by others: a key that is revoked elsewhere goes on for so long."""
     store_patience_s: _Seconds = 10.0
     """How long a request waits for the first reading of the accounts, right after the start."""
+    oidc: tuple[OidcIssuer, ...] = ()
+    """Whose access tokens let their bearers in, beside API keys."""
+    introspection: Introspection | None = None
+    """Who is asked about tokens that are no JWTs of those."""
     batch_key_file: Path | None = None
     """Secret of 64 hex digits that seals files, batches and responses at the broker; None: there are none. All
     replicas need the same one."""

@@ -111,17 +111,7 @@ def _parsed(settings: GatewaySettings) -> tuple[URL, dict[str, Any]]:
         url = make_url(settings.store_url)
     except (ArgumentError, ValueError) as error:
         raise ConfigError("not the URL of a database", param="store_url") from error
-    if url.password is not None:
-        raise ConfigError("no password belongs into a URL: put it into store_password_file", param="store_url")
-    match url.get_backend_name():
-        case "sqlite":
-            if not url.database or url.database == ":memory:":
-                raise ConfigError("sqlite:/// needs the path of a file", param="store_url")
-            return _file(Path(url.database))
-        case "postgresql":
-            return _server(url, settings)
-        case other:
-            raise ConfigError(f"{other!r} is neither sqlite nor postgresql", param="store_url")
+    return _server(url, settings) if url.get_backend_name() == "postgresql" else _file(Path(url.database or ""))
 
 
 def _file(path: Path) -> tuple[URL, dict[str, Any]]:
@@ -139,8 +129,6 @@ def _file(path: Path) -> tuple[URL, dict[str, Any]]:
 
 
 def _server(url: URL, settings: GatewaySettings) -> tuple[URL, dict[str, Any]]:
-    if url.query:
-        raise ConfigError(f"unknown parameter {min(url.query)!r}: TLS is always on", param="store_url")
     connect: dict[str, Any] = {"timeout": _PATIENCE_S / 2, "command_timeout": _PATIENCE_S}
     if settings.store_password_file is not None:
         connect["password"] = read_secret(settings.store_password_file)
@@ -170,5 +158,5 @@ def _mend_sqlite(engine: AsyncEngine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
-STORE_ERRORS: Final = (AccountsAway, SQLAlchemyError)
-"""Whatever keeps the store from being read."""
+STORE_ERRORS: Final = (AccountsAway, ConfigError, SQLAlchemyError)
+"""Whatever keeps the store from being opened or read; a file that a setting names may come later."""

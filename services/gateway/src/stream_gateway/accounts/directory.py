@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from stream_core.errors import Unauthenticated
 from stream_core.telemetry import Once
+from stream_gateway.accounts.claims import Told
 from stream_gateway.accounts.faults import AccountsAway, AccountsOff
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.accounts.records import User
+from stream_gateway.accounts.rights import refusal_of
 from stream_gateway.accounts.snapshot import Snapshot
 from stream_gateway.settings import GatewaySettings
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MOST_SIGHTINGS: Final = 10_000
+_NEWS_S: Final = 60.0
+"""How often what tokens tell of a user who is known is written down, at most."""
 _RETRY_S: Final = 1.0
 SETTINGS: Final = "STREAM_GATEWAY__STORE_URL and STREAM_GATEWAY__STATE_DIR"
 
@@ -50,11 +54,14 @@ class Directory:
         self._classes = classes
         self._clock = clock
         self._snapshot = Snapshot()
+        self._made: dict[str, Principal] = {}
+        self._made_for: Sequence[str] = ()
         self._known = asyncio.Event()
         self._fault = "it has not been read yet"
         self._store: Store | None = None
         self._reading = asyncio.Lock()
         self._sightings: dict[str, User] = {}
+        self._told_at: dict[str, float] = {}
         self._faults = Once(_log)
         self._away = False
 
@@ -68,9 +75,8 @@ class Directory:
         """All accounts, as last read."""
         return self._snapshot
 
-    @property
-    def store(self) -> "Store":
-        """Where accounts are changed.
+    async def opened(self) -> "Store":
+        """Give the place where accounts are changed, once they have been read.
 
         Raises:
             AccountsOff: there are none in this deployment.
@@ -78,9 +84,13 @@ class Directory:
         """
         if not self.configured:
             raise AccountsOff(f"this gateway keeps no accounts: neither {SETTINGS} is set")
-        if self._store is None:
-            raise AccountsAway(f"the store of accounts is not available now: {self._fault}")
+        await self.ready()
+        assert self._store is not None  # noqa: S101  (it was read from)
         return self._store
+
+    async def first_read(self) -> None:
+        """Wait until the accounts have been read, however long that takes."""
+        await self._known.wait()
 
     async def ready(self) -> None:
         """Wait until the accounts have been read, right after the start.
@@ -109,27 +119,48 @@ class Directory:
         key = self._snapshot.key_of(sha256)
         if key is None:
             raise Unauthenticated("incorrect API key provided: it is unknown")
-        return self._snapshot.by_key(key, self._clock(), self._classes(), wanted)
+        now, classes = self._clock(), self._classes()
+        if wanted:
+            return self._snapshot.by_key(key, now, classes, wanted)
+        if classes is not self._made_for:
+            self._made, self._made_for = {}, classes
+        made = self._made.get(key.id)
+        if made is None or refusal_of(key, now) is not None:
+            made = self._made[key.id] = self._snapshot.by_key(key, now, classes)
+        return made
 
-    def by_token(self, told: User, wanted: str) -> Principal:
+    def by_token(self, told: Told, wanted: str) -> Principal:
         """Tell who has a token; a user who is new, or of whom it tells something new, is written down later.
 
         Args:
-            told: the user as the token tells.
-            wanted: project that the request names.
+            told: what the token tells.
+            wanted: project that the request names; one that the token names goes before it.
 
         Raises:
             Unauthenticated: the user is disabled.
             NotAllowed: the user is not in that project.
         """
-        known = self._snapshot.users.get(told.id)
-        news = told
+        seen = told.user
+        known = self._snapshot.users.get(seen.id)
         if known is not None:
-            fresh = {name: getattr(told, name) for name in ("name", "email", "told_groups", "told_tiers")}
-            news = replace(known, **fresh)
-        if news != known and self.configured and len(self._sightings) < _MOST_SIGHTINGS:
-            self._sightings[told.id] = news
-        return self._snapshot.by_token(news, self._classes(), wanted)
+            fresh = {name: getattr(seen, name) for name in ("name", "email", "told_groups", "told_tiers")}
+            seen = replace(known, **fresh)
+        if seen != known and self.configured and self._is_due(seen.id, new=known is None):
+            self._sightings[seen.id] = seen
+        return self._snapshot.by_token(seen, self._classes(), told.project or wanted)
+
+    def _is_due(self, id_: str, *, new: bool) -> bool:
+        """Whether a user is to be written down now: one who is known not each time that two of their tokens differ."""
+        if len(self._sightings) >= _MOST_SIGHTINGS:
+            return False
+        now = self._clock()
+        if not new:
+            if now - self._told_at.get(id_, float("-inf")) < _NEWS_S:
+                return False
+            if len(self._told_at) >= _MOST_SIGHTINGS:
+                self._told_at.clear()
+            self._told_at[id_] = now
+        return True
 
     def of(self, id_: str) -> Principal | None:
         """Find what a principal may use now that asked earlier; None: nothing any more."""
@@ -141,10 +172,12 @@ class Directory:
         Raises:
             AccountsAway: the database does not answer.
         """
-        store = self.store
+        await self._catch_up(await self.opened())
+
+    async def _catch_up(self, store: "Store") -> None:
         async with self._reading:
             if not self._known.is_set() or await store.revision() != self._snapshot.revision:
-                self._snapshot = await store.snapshot()
+                self._snapshot, self._made = await store.snapshot(), {}
                 self._known.set()
                 _log.info("accounts read", extra={"keys": len(self._snapshot.keys), "users": len(self._snapshot.users)})
 
@@ -158,10 +191,10 @@ class Directory:
         try:
             while True:
                 try:
-                    if database is None:
+                    if database is None or self._store is None:
                         database, self._store = await opening(self._settings)
-                    await self._write_sightings()
-                    await self.refresh()
+                    await self._write_sightings(self._store)
+                    await self._catch_up(self._store)
                 except errors as error:
                     self._told_away(error)
                     await asyncio.sleep(_RETRY_S)
@@ -172,13 +205,18 @@ class Directory:
             if database is not None:
                 await database.aclose()
 
-    async def _write_sightings(self) -> None:
+    async def _write_sightings(self, store: "Store") -> None:
         if not self._sightings:
             return
         seen = dict(self._sightings)
-        async with self.store.change() as change:
-            for user in seen.values():
-                await change.see(user)
+        try:
+            async with store.change() as change:
+                for user in seen.values():
+                    await change.see(user)
+        except AccountsAway:
+            raise
+        except Exception as error:  # noqa: BLE001  (what tokens tell must not keep a replica from its accounts)
+            self._faults.note("users_not_written", type(error).__name__)
         for id_, user in seen.items():
             if self._sightings.get(id_) is user:
                 del self._sightings[id_]

@@ -92,10 +92,17 @@ class Key:
     created: int = 0
     expires: int | None = None
     revoked: int | None = None
+    origin: str = ""
+    """Id of the first of a line of keys of which each was exchanged for the next; empty: it is that itself."""
     replaced_by: str = ""
     """Id of the key that it was exchanged for."""
     valid_until: int | None = None
     """Until when it goes on beside the key that replaces it."""
+
+    @property
+    def owner(self) -> str:
+        """Whose files and limits it has: those stay when a key is exchanged for another one."""
+        return self.origin or self.id
 
 
 Record = User | Group | Project | Key

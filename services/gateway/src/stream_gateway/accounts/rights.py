@@ -6,6 +6,7 @@ something add up among themselves, since a user is put into a group to be given 
 
 from collections.abc import Iterable, Sequence
 
+from stream_core import privacy
 from stream_core.errors import NotAllowed, Unauthenticated
 from stream_gateway.accounts.principal import Principal, Subject
 from stream_gateway.accounts.records import USER_MARK, Group, Key, Project, Rights, User
@@ -30,7 +31,7 @@ def meet(one: Rights, other: Rights, classes: Sequence[str]) -> Rights:
 def strictest(names: Iterable[str | None], classes: Sequence[str]) -> str | None:
     """Tell the most confidential class; one that the policy does not know, which nobody may see, is above all."""
     known = [name for name in names if name is not None]
-    return max(known, key=lambda name: classes.index(name) if name in classes else len(classes), default=None)
+    return privacy.strictest(classes, *known) if known else None
 
 
 def together(groups: Iterable[Group], classes: Sequence[str]) -> Rights:
@@ -82,7 +83,7 @@ def principal_of(
     subjects = []
     if key is not None:
         rights = key.rights
-        subjects.append(Subject("key", key.id, key.limits))
+        subjects.append(Subject("key", key.owner, key.limits))
     if user is not None:
         if user.disabled:
             raise Unauthenticated("the user of these credentials is disabled")
@@ -97,7 +98,7 @@ def principal_of(
         rights = meet(rights, project.rights, classes)
         subjects.append(Subject("project", project.id, project.limits))
     return Principal(
-        id=key.id if key is not None else f"{USER_MARK}{user.id if user is not None else ''}",
+        id=key.owner if key is not None else f"{USER_MARK}{user.id if user is not None else ''}",
         tiers=rights.tiers,
         privacy=rights.privacy,
         clusters=rights.clusters,

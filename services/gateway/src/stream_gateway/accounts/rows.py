@@ -27,7 +27,7 @@ def row_of(record: Record) -> dict[str, Any]:
             row |= {"prefix": record.prefix, "sha256": record.sha256, "admin": record.admin, "whole": record.whole}
             row |= {"user_id": record.user or None, "project_id": record.project or None}
             row |= {"expires": record.expires, "revoked": record.revoked, "valid_until": record.valid_until}
-            row["replaced_by"] = record.replaced_by or None
+            row |= {"origin": record.origin or None, "replaced_by": record.replaced_by or None}
         case Group():
             pass
     return row
@@ -97,6 +97,7 @@ def key_of(row: Row) -> Key:
         created=row["created"],
         expires=row["expires"],
         revoked=row["revoked"],
+        origin=row["origin"] or "",
         replaced_by=row["replaced_by"] or "",
         valid_until=row["valid_until"],
     )

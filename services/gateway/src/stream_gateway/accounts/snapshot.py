@@ -20,10 +20,13 @@ class Snapshot:
     keys: Mapping[str, Key] = field(default_factory=dict)
     """By id, as all of them."""
     _by_hash: dict[str, Key] = field(default_factory=dict)
+    _by_owner: dict[str, list[Key]] = field(default_factory=dict)
     _by_group_name: dict[str, Group] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._by_hash.update((key.sha256, key) for key in self.keys.values())
+        for key in sorted(self.keys.values(), key=lambda key: key.created):
+            self._by_owner.setdefault(key.owner, []).insert(0, key)
         self._by_group_name.update((group.name, group) for group in self.groups.values())
 
     def key_of(self, sha256: str) -> Key | None:
@@ -76,7 +79,8 @@ class Snapshot:
             if id_.startswith(USER_MARK):
                 user = self.users.get(id_.removeprefix(USER_MARK))
                 return self.by_token(user, classes) if user is not None else None
-            key = self.keys.get(id_)
+            valid = (key for key in self._by_owner.get(id_, ()) if refusal_of(key, now) is None)
+            key = next(valid, None)  # of keys that were exchanged for one another the newest
             return self.by_key(key, now, classes) if key is not None else None
         except Unauthenticated:
             return None

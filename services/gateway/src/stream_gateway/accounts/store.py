@@ -19,8 +19,8 @@ from stream_gateway.accounts.snapshot import Snapshot, indexed
 _SLICE: Final = 500
 """Rows that are read at a time, so that the streams of others go on in between."""
 _SNAPSHOT_PATIENCE_S: Final = 60.0
-_R = TypeVar("_R", User, Group, Project, Key)
-_KINDS: Final[Mapping[type[Record], tuple[Table, Callable[[Row], Record]]]] = {
+_R = TypeVar("_R", bound=Record)
+_KINDS: Final[Mapping[type, tuple[Table, Callable[[Row], Record]]]] = {
     User: (tables.users, user_of),
     Group: (tables.groups, group_of),
     Project: (tables.projects, project_of),
@@ -103,9 +103,8 @@ class Change:
 
     async def join(self, of: Group | Project, user: str) -> None:
         """Put a user into a group or project; again changes nothing."""
-        table, column = _members(of)
-        at = (table.c[column] == of.id) & (table.c.user_id == user)
-        if (await self._connection.execute(select(table).where(at))).first() is None:
+        if not await self.is_member(of, user):
+            table, column = _members(of)
             await self._connection.execute(insert(table).values({column: of.id, "user_id": user}))
 
     async def leave(self, of: Group | Project, user: str) -> None:
@@ -126,6 +125,12 @@ class Change:
         found = read(dict(row))
         assert isinstance(found, kind)  # noqa: S101  (the table says so)
         return found
+
+    async def is_member(self, of: Group | Project, user: str) -> bool:
+        """Tell whether a user is in a group or project."""
+        table, column = _members(of)
+        at = (table.c[column] == of.id) & (table.c.user_id == user)
+        return (await self._connection.execute(select(table).where(at))).first() is not None
 
     async def see(self, user: User) -> None:
         """Note what a token told of a user, who may be new."""

@@ -118,6 +118,7 @@ keys = Table(
     Column("created", BigInteger, nullable=False),
     Column("expires", BigInteger),
     Column("revoked", BigInteger),
+    Column("origin", String(ID_LENGTH)),
     Column("replaced_by", String(ID_LENGTH)),
     Column("valid_until", BigInteger),
     Index(None, "prefix"),

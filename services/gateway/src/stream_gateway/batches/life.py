@@ -63,7 +63,7 @@ async def live(batches: Batches, service_key: bytes, faults: Once) -> AsyncItera
         batches.book.opened(Sums(store.journal, Sealer(service_key)))
         spent = Spent(store.journal, Sealer(service_key), batches.spending, faults)
         following = asyncio.create_task(spent.follow(), name="what the cloud has cost")
-        runner = Runner(store, clerk, executor, batches.keyring, gauge)
+        runner = Runner(store, clerk, executor, batches.entrance, gauge)
         yield Life(files, Desk(store, files), runner, Archive(store, settings.responses), thumbs)
     finally:
         if following is not None:

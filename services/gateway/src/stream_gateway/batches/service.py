@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from stream_core.errors import ConfigError
 from stream_core.settings import read_secret
 from stream_core.telemetry import Once
-from stream_gateway.auth import Keyring
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.faults import NotConfigured, StoreAway
@@ -40,7 +40,7 @@ class Batches:
 
     Args:
         settings: of the gateway.
-        keyring: who the owners are.
+        entrance: who the owners are.
         registry: the tiers.
         pipeline: the way of lines.
         attended: the way of interactive requests.
@@ -55,7 +55,7 @@ class Batches:
     def __init__(
         self,
         settings: GatewaySettings,
-        keyring: Keyring,
+        entrance: Entrance,
         registry: Registry,
         pipeline: Pipeline,
         attended: AttendedPipeline,
@@ -64,7 +64,7 @@ class Batches:
         book: Book,
     ) -> None:
         self.settings = settings
-        self.keyring = keyring
+        self.entrance = entrance
         self.registry = registry
         self.pipeline = pipeline
         self.attended = attended
@@ -136,6 +136,7 @@ class Batches:
                 async with opening(self, key, faults) as life:
                     self._life = life
                     _log.info("files and batches are ready", extra={"runs": self.settings.batches.run})
+                    await self.entrance.settled()  # else a batch's owner would seem to be gone
                     await (life.runner.run() if self.settings.batches.run else life.runner.watch())
             except (ConfigError, StoreAway) as error:
                 self._fault = error.message

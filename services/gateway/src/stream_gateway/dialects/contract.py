@@ -61,7 +61,7 @@ class Dialect(Protocol):
     """One API."""
 
     def credentials(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """Give the headers as `Keyring.authenticate` reads them."""
+        """Give the headers as `Entrance.authenticate` reads them."""
         ...
 
     async def read(self, body: bytes, principal: Principal, privacy: str | None, request_id: bytes) -> Spoken:

@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from stream_core.errors import InvalidRequest, RemoteError, StreamError, UpstreamRejected, UpstreamUnavailable
 from stream_core.ids import new_id, to_hex
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.accounts.principal import Principal
-from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.dialects.contract import Dialect, Spoken, Translation
 from stream_gateway.errors import Headers
@@ -61,7 +61,7 @@ class UnsupportedMediaType(InvalidRequest):
 class Means:
     """What all endpoints that ask a model share."""
 
-    keyring: Keyring
+    entrance: Entrance
     registry: Registry
     pipeline: Pipeline
     running: Running
@@ -106,7 +106,7 @@ class AskRoute:
         exchange.remember(self._means.recent)
 
     async def _serve(self, exchange: "_Exchange", headers: Iterable[tuple[bytes, bytes]], lifeline: Lifeline) -> None:
-        exchange.principal = self._means.keyring.authenticate(self._dialect.credentials(headers))
+        exchange.principal = await self._means.entrance.authenticate(self._dialect.credentials(headers))
         if self._means.running.closing:
             raise UpstreamUnavailable("this gateway is shutting down: try again, another one answers")
         fields = dict(headers)

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from stream_core.ids import new_id
 from stream_core.openai.models import parse_chat
-from stream_gateway.auth import Keyring
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.backends.registry import Registry
 from stream_gateway.fitting import wants_whole
 from stream_gateway.pipeline import Asked, Pipeline, Trail
@@ -53,11 +53,11 @@ class Explanation(BaseModel):
     """The limit that the request would meet now; None: none."""
 
 
-def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max_body_bytes: int) -> APIRouter:
+def explain_routes(entrance: Entrance, registry: Registry, pipeline: Pipeline, max_body_bytes: int) -> APIRouter:
     """Build the route.
 
     Args:
-        keyring: who may ask.
+        entrance: who may ask.
         registry: what there is.
         pipeline: the one that chat requests go through.
         max_body_bytes: as for chat requests.
@@ -92,7 +92,7 @@ def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max
         x_stream_privacy: Annotated[str | None, Header()] = None,
         x_stream_context: Annotated[str | None, Header()] = None,
     ) -> Explanation:
-        principal = keyring.authenticate(request.headers.raw)
+        principal = await entrance.authenticate(request.headers.raw)
         demand_plain(request.headers.get("content-encoding", "").encode("latin-1"))
         length = request.headers.get("content-length", "")
         body = await read_body(request.receive, int(length) if length.isdecimal() else None, max_body_bytes)

@@ -13,6 +13,7 @@ depends_on: Sequence[str] | None = None
 
 def upgrade() -> None:
     """Add the columns."""
+    op.add_column("keys", sa.Column("origin", sa.String(64)))
     op.add_column("keys", sa.Column("replaced_by", sa.String(64)))
     op.add_column("keys", sa.Column("valid_until", sa.BigInteger))
 
@@ -21,3 +22,4 @@ def downgrade() -> None:
     """Drop them."""
     op.drop_column("keys", "valid_until")
     op.drop_column("keys", "replaced_by")
+    op.drop_column("keys", "origin")
