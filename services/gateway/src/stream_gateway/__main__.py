@@ -30,6 +30,7 @@ from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.lifeline import Running
 from stream_gateway.limits.book import Book
 from stream_gateway.limits.meter import Meter
@@ -38,6 +39,7 @@ from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
 from stream_gateway.settings import GatewaySettings, HttpsFiles
 from stream_gateway.spending import Spending
+from stream_gateway.till import Till
 from stream_gateway.watch import FileWatch, follow
 
 if TYPE_CHECKING:
@@ -76,21 +78,22 @@ async def serve(stop: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         registry = await stack.enter_async_context(_registry(settings))
-        opening = open_accounts(settings, lambda: registry.current.deployment.policy.classes)
-        accounts = await stack.enter_async_context(opening)
+        accounts = await stack.enter_async_context(
+            open_accounts(settings, lambda: registry.current.deployment.policy.classes)
+        )
         entrance = accounts.entrance
         judge = Judge.of(settings)
         stack.push_async_callback(judge.aclose)
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        book = Book(to_hex(new_id()), time.time, shared=settings.batch_key_file is not None, lease_s=settings.lease_s)
-        meter, fetcher = Meter(book, time.monotonic), Fetcher(settings.fetch_urls)
-        attended = AttendedPipeline(judge, fitting, spending, meter, fetcher)
-        lines_way = Pipeline(judge, fitting, spending, meter, fetcher)
-        batches = Batches(settings, entrance, registry, lines_way, attended, recent, spending, book)
+        fetcher = Fetcher(settings.fetch_urls)
+        book, ledger, till = _books(settings, spending)
+        attended = AttendedPipeline(judge, fitting, till, fetcher)
+        lines_way = Pipeline(judge, fitting, till, fetcher)
+        batches = Batches(settings, entrance, registry, lines_way, attended, recent, spending, book, ledger)
         stack.push_async_callback(batches.aclose)
-        means = Means(entrance, registry, attended, running, settings.max_body_bytes, recent)
+        means = Means(entrance, registry, attended, running, settings.max_body_bytes, ledger, recent)
 
         more = partial(_more_routes, means, batches, accounts)
 
@@ -98,24 +101,7 @@ async def serve(stop: asyncio.Event) -> None:
             return "draining" if running.closing else accounts.unready()
 
         app = App(means, endpoints(batches, registry), batches, unready, more)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http=partial(Doorway, door_limits(settings)),  # type: ignore[arg-type]  # it is only ever called
-                ws="none",
-                loop="none",
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=settings.keep_alive_s,
-                timeout_graceful_shutdown=_LAST_WRITES_S,
-                ssl_certfile=settings.https.certificate if settings.https else None,
-                ssl_keyfile=settings.https.key if settings.https else None,
-            )
-        )
+        server = _server(app, settings)
         async with asyncio.TaskGroup() as tasks:
             follower = tasks.create_task(accounts.keyring.follow(settings.reload_interval_s))
             renewing = tasks.create_task(book.follow())
@@ -141,17 +127,49 @@ async def serve(stop: asyncio.Event) -> None:
             loading.cancel()
 
 
+def _server(app: App, settings: GatewaySettings) -> _Server:
+    """Set the server up, with the limits of connections."""
+    return _Server(
+        uvicorn.Config(
+            app,
+            http=partial(Doorway, door_limits(settings)),  # type: ignore[arg-type]  # it is only ever called
+            ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=settings.keep_alive_s,
+            timeout_graceful_shutdown=_LAST_WRITES_S,
+            ssl_certfile=settings.https.certificate if settings.https else None,
+            ssl_keyfile=settings.https.key if settings.https else None,
+        )
+    )
+
+
+def _books(settings: GatewaySettings, spending: Spending) -> tuple[Book, Ledger, Till]:
+    """What callers have used, and what is noted of it, under a name that this run alone has."""
+    replica, kept = to_hex(new_id()), settings.batch_key_file is not None
+    book = Book(replica, time.time, shared=kept, lease_s=settings.lease_s)
+    ledger = Ledger(replica, time.time, kept=kept)
+    return book, ledger, Till(spending, Meter(book, time.monotonic), ledger)
+
+
 def _more_routes(means: Means, batches: Batches, accounts: Accounts) -> "list[APIRouter]":
     """Build what is not in a hurry."""
     from stream_gateway.routes.admin_keys import admin_routes  # noqa: PLC0415  (FastAPI, loaded aside)
     from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415
     from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
     from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
+    from stream_gateway.routes.usage import usage_routes  # noqa: PLC0415
 
     return [
         explain_routes(means.entrance, means.registry, means.pipeline, means.max_body_bytes),
         feedback_routes(means.entrance, batches),
         message_routes(means),
+        usage_routes(means.entrance, means.registry, batches),
         *admin_routes(accounts),
     ]
 

@@ -19,9 +19,12 @@ from stream_gateway.dialects.contract import Dialect, Spoken, Translation
 from stream_gateway.errors import Headers
 from stream_gateway.feedback import Answered, RecentAnswers
 from stream_gateway.fitting import wants_whole
+from stream_gateway.ledger.noting import fields_of
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.lifeline import ClientGone, Lifeline, Running
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
 from stream_gateway.stream import (
+    MOST_KEPT,
     Outcome,
     read_body,
     route_headers,
@@ -66,6 +69,7 @@ class Means:
     pipeline: Pipeline
     running: Running
     max_body_bytes: int
+    ledger: Ledger
     recent: RecentAnswers = field(default_factory=RecentAnswers)
 
 
@@ -102,6 +106,7 @@ class AskRoute:
             except Exception as error:  # noqa: BLE001  (the edge: whatever it is, the client gets an answer)
                 await exchange.fail(error)
         exchange.charge(self._means.pipeline)
+        exchange.note(self._means.ledger)
         exchange.log()
         exchange.remember(self._means.recent)
 
@@ -127,6 +132,7 @@ class AskRoute:
                 tell=exchange.tell,
                 whole=wants_whole(_text(fields.get(b"x-stream-context"))),
             )
+            exchange.keep(body)
             del body
             exchange.understood(spoken)
             async with self._means.registry.hold() as generation:
@@ -149,6 +155,7 @@ class _Exchange:
         self.receive = receive
         self._dialect = dialect
         self._translation: Translation | None = None
+        self._prompt: bytes | None = None
         self._keep: Callable[[str], Awaitable[None]] | None = None
         self.request_id = new_id()
         self.principal: Principal | None = None
@@ -159,6 +166,11 @@ class _Exchange:
         self._stopwatch = Stopwatch()
         self._outcome = Outcome()
         self._ended = "complete"
+
+    def keep(self, body: bytes) -> None:
+        """Keep what is said for the ledger, where the project wants that."""
+        if self.principal is not None and self.principal.keeps_content:
+            self._prompt, self._outcome.kept = body[:MOST_KEPT], bytearray()
 
     def understood(self, spoken: Spoken) -> None:
         """The request was read."""
@@ -237,6 +249,21 @@ class _Exchange:
         """Tell what it used."""
         sent = self._outcome
         sent.spent = pipeline.ended(self.request_id, sent.usage, sent.events, bytes_out=sent.bytes_out)
+
+    def note(self, ledger: Ledger) -> None:
+        """Write it into the ledger; of nobody's request there is only the log."""
+        if self.principal is not None:
+            said = fields_of(
+                self._hex,
+                self.principal,
+                self.trail,
+                self._outcome,
+                self._stopwatch,
+                ended=self._ended,
+                stream=self.stream,
+                prompt=self._prompt,
+            )
+            ledger.note(self.request_id, said)
 
     def remember(self, recent: RecentAnswers) -> None:
         """Let the caller judge the answer later."""
