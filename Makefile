@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc test-deploy k8s-secrets check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos fuzz clean
+.PHONY: help up test test-hpc test-deploy k8s-secrets images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -34,6 +34,9 @@ test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute 
 test-deploy: .venv/installed  ## the manifests: rendered, checked, and run as processes (at most 3 minutes)
 	@tests/deploy/install.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/deploy
+
+images: .venv/installed  ## every image, with docker, podman or buildah; BASE_IMAGE, PYTHON_VERSION, PREFIX, ONLY; last line JSON
+	@mkdir -p .cache/images && $(BIN)/python deploy/images/build.py
 
 SECRETS ?= deploy/k8s/secrets
 k8s-secrets: .venv/installed  ## keys and certificates for deploy/k8s, as files in SECRETS; ARGS="--host relay=HOST --renew"

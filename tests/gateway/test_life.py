@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,28 @@ def test_a_wrong_setting(stage: Stage) -> None:
     assert line.startswith("stream-gateway: STREAM_GATEWAY__MAX_BODY_BYTES: ")
     stage.write_deployment("tiers:\n  - name: local\n    base_url: x\n    colour: red\n")
     assert "stream.yaml:4: tiers.0.colour" in failed_start(stage)
+
+
+def test_wrong_files_for_https(stage: Stage) -> None:
+    """A certificate that is not there, or of another key, is one line that names the setting."""
+    tls = stage.folder / "tls"
+    for certificate, key in ((tls / "none.pem", tls / "gateway.key"), (tls / "gateway.pem", tls / "judge.key")):
+        line = failed_start(stage, https__certificate=certificate, https__key=key)
+        assert line.startswith("stream-gateway: https: ")
+        assert str(certificate) in line
+
+
+async def test_https_of_its_own(stage: Stage) -> None:
+    """With certificate and key the gateway ends TLS itself, verified by who trusts their authority."""
+    tls = stage.folder / "tls"
+    context = ssl.create_default_context(cafile=tls / "ca.pem")
+    with stage.run(https__certificate=tls / "gateway.pem", https__key=tls / "gateway.key") as gateway:
+        url = f"https://127.0.0.1:{gateway.port}/v1/models"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, ssl=context, headers=gateway.headers()) as answer,
+        ):
+            assert answer.status == 200
 
 
 async def test_a_deployment_that_changes(bare: Gateway, engine: str, client: aiohttp.ClientSession) -> None:

@@ -73,3 +73,13 @@ async def test_the_first_cause_counts() -> None:
             return lifeline.caught() is gone
 
     assert await asyncio.create_task(cut_twice())
+
+
+def test_why_no_request_is_taken() -> None:
+    """What a start waits for is said until it is there; at the end, that it drains."""
+    running = Running()
+    assert running.why_not() is None
+    running.opening = "waiting for hpc_dispatch"
+    assert running.why_not() == "waiting for hpc_dispatch"
+    running.closing = True
+    assert running.why_not() == "draining"

@@ -71,5 +71,5 @@ def test_the_command_line_with_something_else():
     ended = run("--jobs", "x")
     assert (ended.returncode, ended.stderr) == (
         1,
-        "stream-worker: arguments: --jobs x: it takes `--job FILE`, or `--version`, or nothing\n",
+        "stream-worker: arguments: --jobs x: it takes `--job FILE`, `doctor`, `--version`, or nothing\n",
     )

@@ -160,7 +160,7 @@ def _own_secrets(installation: Installation, now: float) -> None:
     write_private(installation.outside / "relay" / "ticket.pub", public.read_bytes())
     _once(
         installation.folder / "admin.key",
-        lambda: keys.create(place("gateway") / "keys.json", ADMIN, now=now),
+        lambda: keys.create(place("gateway") / "keys.json", ADMIN, now=now, admin=True),
     )
 
 

@@ -3,11 +3,13 @@
 import asyncio
 import logging
 import os
+import sys
 from pathlib import Path
 
 from stream_core.health import serve_health
 from stream_core.lifecycle import announce_ready, run
 from stream_core.telemetry import configure_logs
+from stream_engine import VERSION
 from stream_engine.llama import Llama, capabilities, check_addresses, context_of, leave, parameters, silence
 from stream_engine.models import Model, Places, machine_memory, resolve
 from stream_engine.settings import EngineSettings
@@ -61,6 +63,9 @@ async def serve(stop: asyncio.Event) -> None:
 
 def main() -> None:
     """Run the engine as a program."""
+    if "--version" in sys.argv[1:]:
+        sys.stdout.write(f"stream-engine {VERSION}\n")
+        return
     run("stream-engine", serve)
 
 

@@ -1,5 +1,7 @@
 """`stream-worker`, `python -m stream_worker`: reads its job, serves until the lease ends or SIGTERM.
 
+`stream-worker doctor` looks instead whether a worker can run on this node.
+
 The job comes on standard input, or in a private file, `--job FILE`, which is deleted at once: it holds a secret.
 """
 
@@ -62,7 +64,7 @@ async def main(stop: asyncio.Event) -> None:
             job = read_job(await asyncio.to_thread(take_job_file, Path(file)), f"in {file}")
         case arguments:
             raise ConfigError(
-                f"{' '.join(arguments)}: it takes `--job FILE`, or `--version`, or nothing", param="arguments"
+                f"{' '.join(arguments)}: it takes `--job FILE`, `doctor`, `--version`, or nothing", param="arguments"
             )
     await Worker(job, settings).serve(stop)
 
@@ -72,6 +74,10 @@ def entry() -> None:
     if "--version" in sys.argv[1:]:
         sys.stdout.write(f"stream-worker {VERSION}\n")
         return
+    if sys.argv[1:2] == ["doctor"]:
+        from stream_worker.doctor import doctor  # noqa: PLC0415  (a worker that serves does not need it)
+
+        sys.exit(doctor(sys.argv[2:]))
     run("stream-worker", main)
 
 

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stream_gateway")
 _LAST_WRITES_S = 2
+_SETTLE_S = 5.0
+"""What hpc_dispatch gets to tell its pool before a new gateway is ready without it."""
 _BACKLOG = 2048
 _SEND_BUFFER = 256 * 1024
 
@@ -78,6 +80,7 @@ async def serve(stop: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         registry = await stack.enter_async_context(_registry(settings))
+        running.opening = "waiting for hpc_dispatch" if registry.hpc else ""
         accounts = await stack.enter_async_context(
             open_accounts(settings, lambda: registry.current.deployment.policy.classes)
         )
@@ -98,7 +101,7 @@ async def serve(stop: asyncio.Event) -> None:
         more = partial(_more_routes, means, batches, accounts)
 
         def unready() -> str | None:
-            return "draining" if running.closing else accounts.unready()
+            return running.why_not() or accounts.unready()
 
         app = App(means, endpoints(batches, registry), batches, unready, more)
         server = _server(app, settings)
@@ -110,6 +113,7 @@ async def serve(stop: asyncio.Event) -> None:
             port = listener.getsockname()[1]
             announce_ready(settings.ready_file, port=port)
             _log.info("ready", extra={"host": settings.host, "port": port})
+            settling = tasks.create_task(_settle(running, registry))
             loading = tasks.create_task(_load(app, accounts))
             await batches.start()
             await stop.wait()
@@ -122,9 +126,8 @@ async def serve(stop: asyncio.Event) -> None:
             await lines
             server.should_exit = True
             await serving
-            follower.cancel()
-            renewing.cancel()
-            loading.cancel()
+            for task in (follower, renewing, settling, loading):
+                task.cancel()
 
 
 def _server(app: App, settings: GatewaySettings) -> _Server:
@@ -203,6 +206,14 @@ async def _registry(settings: GatewaySettings) -> AsyncIterator[Registry]:
         if follower is not None:
             follower.cancel()
         await registry.aclose()
+
+
+async def _settle(running: Running, registry: Registry) -> None:
+    """Be ready once the workers are known: before that, requests for them would be refused; others go on meanwhile."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_SETTLE_S):
+            await registry.settled()
+    running.opening = ""
 
 
 def _check(https: HttpsFiles | None) -> None:

@@ -41,6 +41,12 @@ class Running:
         self._none.set()
         self.closing = False
         """Set when the gateway drains: what runs is finished, what comes is refused."""
+        self.opening = ""
+        """What a gateway that has just started still waits for; it answers already, but not as well as others do."""
+
+    def why_not(self) -> str | None:
+        """Say why no new request is taken; None when they are."""
+        return "draining" if self.closing else self.opening or None
 
     def __len__(self) -> int:
         return len(self._lifelines)

@@ -107,6 +107,8 @@ class PoolWatch:
         self._known: dict[bytes, PooledWorker] = {}
         self.snapshot = EMPTY
         self.connected = False
+        self.known = asyncio.Event()
+        """Set by the first snapshot."""
         self.on_lost: list[OnLost] = []
         """Called with the id of each lease that is gone: its running answers will not be completed."""
         self.on_change: list[Callable[[], None]] = []
@@ -157,6 +159,7 @@ class PoolWatch:
                             _log.info("watching the pool")
                         self.connected = True
                         self._take(pool)
+                        self.known.set()
                 except grpc.aio.AioRpcError as error:
                     if self.connected:
                         _log.warning("dispatch is away, the last known pool goes on: %s", error.details())

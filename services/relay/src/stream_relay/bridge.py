@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Coroutine
+from email.utils import formatdate
 from functools import partial
 
 from picows import (
@@ -69,7 +70,7 @@ class Bridge:
             return "draining"
         return None if self.bus.is_connected else "no broker"
 
-    def accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
+    def accept(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
         """Answer an HTTP request: a worker's upgrade, or a probe."""
         path = request.path.decode("ascii", "replace").partition("?")[0]
         if path != PATH:
@@ -78,7 +79,9 @@ class Bridge:
         if self.draining or self.unauthenticated >= self.settings.max_unauthenticated:
             self.faults.note("refused", "draining" if self.draining else "too many sockets without HELLO")
             return _plain(503, b"try another relay\n")
-        return WorkerSocket(self)
+        # The time, so that `stream-worker doctor` can compare clocks; RFC 9110 asks for it, too.
+        dated = WSUpgradeResponse.create_101_response({"Date": formatdate(usegmt=True)})
+        return WSUpgradeResponseWithListener(dated, WorkerSocket(self))
 
     def publish(self, item: Publish, source: "WorkerSocket") -> None:
         """Queue frames for the broker; past the limit their source is no longer read."""

@@ -170,6 +170,11 @@ class Registry:
             if generation is not self.current and not generation.holders:
                 await self._retire()
 
+    async def settled(self) -> None:
+        """Wait until the pool of the tiers of kind hpc is known; at once without such a tier."""
+        if self._hpc is not None:
+            await self._hpc[1].known.wait()
+
     async def aclose(self) -> None:
         """Close everything."""
         generations, self._generations = self._generations, []

@@ -36,8 +36,8 @@ from stream_gateway.limits.account import (
     summed,
 )
 
-_PATIENCE_S: Final = 1.0
-"""For one write and what it needs; then the broker counts as away."""
+_PATIENCE_S: Final = 5.0
+"""For one write and what it needs; then the broker counts as away, though it is connected: a slow one is not."""
 _DECODER: Final = msgspec.msgpack.Decoder(Account)
 AWAY: Final = (StoreAway, TimeoutError, FrameError, SealError, msgspec.DecodeError)
 """What ends a try to read or write a record."""

@@ -1,0 +1,27 @@
+# One recipe for every program here; they differ in what their folder of wheels holds. `make images` prepares that: the
+# wheels are fetched outside, by hash, so nothing is downloaded in a build and no index stands in an image.
+ARG BASE_IMAGE=docker.io/library/python:3.13.9-slim-bookworm
+
+FROM ${BASE_IMAGE} AS build
+ARG MODULE
+COPY requirements.txt /build/
+COPY wheels /build/wheels
+# pip works from outside the environment that is copied, so that it is not in it.
+RUN python -m venv /build/tools \
+  && python -m venv --without-pip /opt/stream \
+  && /build/tools/bin/pip --python /opt/stream/bin/python install --no-cache-dir --no-index --find-links /build/wheels \
+    --require-hashes --requirement /build/requirements.txt \
+  && /build/tools/bin/pip --python /opt/stream/bin/python install --no-cache-dir --no-index --no-deps /build/wheels/stream_*.whl \
+  && printf '#!/bin/sh\nexec python -m %s "$@"\n' "${MODULE}" > /opt/stream/bin/program \
+  && chmod 0755 /opt/stream/bin/program
+
+FROM ${BASE_IMAGE}
+# Nothing that could install or build something.
+RUN rm -rf /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip /usr/local/bin/pip*
+COPY --from=build /opt/stream /opt/stream
+ENV PATH=/opt/stream/bin:$PATH \
+  PYTHONDONTWRITEBYTECODE=1 \
+  PYTHONUNBUFFERED=1
+USER 10001:10001
+WORKDIR /tmp
+ENTRYPOINT ["program"]
