@@ -17,11 +17,11 @@ from sqlalchemy import inspect, text
 
 from stream_core.certificates import ensure_certificates
 from stream_core.errors import ConfigError
-from stream_gateway.accounts import tables
 from stream_gateway.accounts.database import Database
 from stream_gateway.accounts.faults import AccountsAway
 from stream_gateway.accounts.migrating import HEAD, MIGRATIONS, migrate
 from stream_gateway.accounts.opening import open_store
+from stream_gateway.ledger import table  # it shares the metadata with the accounts' tables
 from stream_gateway.settings import GatewaySettings
 
 OLD_KEY = """INSERT INTO keys (id, name, prefix, sha256, admin, whole, tiers, limits, created)
@@ -41,7 +41,7 @@ async def test_an_older_revision_is_brought_up_with_its_data(place) -> None:
     assert (key.replaced_by, key.valid_until) == ("", None)
     async with database.reading() as connection:
         difference = await connection.run_sync(
-            lambda sync: compare_metadata(MigrationContext.configure(sync), tables.metadata)
+            lambda sync: compare_metadata(MigrationContext.configure(sync), table.metadata)
         )
     await database.aclose()
     assert difference == []

@@ -17,7 +17,7 @@ from stream_cli.home import Home
 from stream_core.api_keys import KeyLimits
 from stream_core.errors import ConfigError, UpstreamUnavailable
 
-_PATIENCE: Final = aiohttp.ClientTimeout(total=30.0, sock_connect=5.0)
+_PATIENCE: Final = aiohttp.ClientTimeout(total=60.0, sock_connect=5.0)
 _PAGE: Final = 1_000
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 LIMITS: Final = KeyLimits.__struct_fields__

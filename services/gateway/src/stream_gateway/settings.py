@@ -116,7 +116,7 @@ class GatewaySettings(ProgramSettings):
     """Where this machine keeps accounts; None, and no `store_url`: keys of `keys_file` alone."""
     store_look_s: Annotated[float, Field(gt=0, le=4)] = 1.0
     """How often a replica looks for changes by others: a key that is revoked elsewhere goes on for so long."""
-    store_patience_s: _Seconds = 10.0
+    store_patience_s: _Seconds = 30.0
     """How long a request waits for the first reading of the accounts, right after the start."""
     oidc: tuple[OidcIssuer, ...] = ()
     """Whose access tokens let their bearers in, beside API keys."""
