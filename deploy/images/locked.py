@@ -16,14 +16,16 @@ OURS: Final = "stream-"
 
 
 def read_lock(path: Path) -> dict[str, str]:
-    """Read the lock's entries, each with its hashes, by canonical name."""
+    """Read the lock's entries with their hashes, by canonical name."""
     text = path.read_text(encoding="utf-8")
     starts = list(_ENTRY.finditer(text))
     ends = [*(found.start() for found in starts[1:]), len(text)]
-    return {
-        canonicalize_name(found["name"]): text[found.start() : end].rstrip() + "\n"
-        for found, end in zip(starts, ends, strict=True)
-    }
+    entries: dict[str, str] = {}
+    for found, end in zip(starts, ends, strict=True):
+        # One name may stand there twice, for different Pythons; each entry has its marker.
+        name = canonicalize_name(found["name"])
+        entries[name] = entries.get(name, "") + text[found.start() : end].rstrip() + "\n"
+    return entries
 
 
 def needed(programs: Iterable[str], *, python: str) -> set[str]:

@@ -110,6 +110,13 @@ def test_every_container_is_probed(rendered):
             )
 
 
+def test_every_container_waits_before_it_stops(rendered):
+    """A hook runs before SIGTERM: others must hear of it first, and a helper outlives what it helps."""
+    for workload in rendered.workloads:
+        for container in containers(workload):
+            assert container["lifecycle"]["preStop"]["exec"]["command"], f"{name_of(workload)}/{container['name']}"
+
+
 def test_images_are_pinned(rendered):
     """A tag that says a version, or a digest."""
     for workload in rendered.workloads:
