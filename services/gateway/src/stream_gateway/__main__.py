@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from stream_core import tracing
 from stream_core.errors import ConfigError, UpstreamUnavailable
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import config_path, read_deployment
@@ -64,6 +65,7 @@ async def serve(stop: asyncio.Event) -> None:
     """Serve until told to stop, then let running streams finish."""
     settings = GatewaySettings.read()
     configure_logs("stream-gateway", settings.log_level)
+    tracing.configure("gateway", settings.traces)
     running = Running()
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))

@@ -33,6 +33,7 @@ from stream_core.wire.frames import Frame, FrameType, join, split
 from stream_core.wire.payloads import End, Failure, Head
 from stream_core.wire.receiver import Alive, Chunks, Missing
 from stream_core.wire.window import Budget, Limits, Window
+from stream_gateway.phases import Phases
 from stream_gateway.sealed_call import SealedCall
 
 _log = logging.getLogger(__name__)
@@ -122,9 +123,15 @@ class Channel:
             await bus.close(self._client)
 
     async def open(
-        self, call: SealedCall, frames: list[bytes], *, first_token_timeout_s: float, idle_timeout_s: float
+        self,
+        call: SealedCall,
+        frames: list[bytes],
+        *,
+        first_token_timeout_s: float,
+        idle_timeout_s: float,
+        phases: Phases | None = None,
     ) -> "SealedAnswer":
-        """Send a request and wait until the engine answers.
+        """Send a request and wait until the engine answers; `phases` is told when the worker has accepted it.
 
         Raises:
             UpstreamUnavailable: the worker can't be reached or refuses; another may be tried.
@@ -136,6 +143,8 @@ class Channel:
         self._running[call.lease_id] = self._running.get(call.lease_id, 0) + 1
         try:
             await self._until_accepted(answer, frames)
+            if phases is not None:
+                phases.lap("network")
             await answer.wait_head(first_token_timeout_s)
         except BaseException:
             await answer.aclose()

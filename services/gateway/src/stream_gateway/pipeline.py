@@ -25,10 +25,12 @@ from stream_core.openai.chunks import Usage
 from stream_core.openai.models import ChatRequest
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.adapting import CloudShare
+from stream_gateway.attempts import Attempts
 from stream_gateway.backends.contract import Answer, Call, Tell
 from stream_gateway.backends.registry import Entry, Generation
 from stream_gateway.fitting import Fitted, Fitting, Unfit
 from stream_gateway.judging import Judge, Verdict
+from stream_gateway.phases import Phases
 from stream_gateway.routing import (
     CHAT_TASK,
     Ask,
@@ -87,6 +89,8 @@ class Asked:
     trace: Mapping[str, str]
     tell: Tell | None
     """Gets words for the client while the request waits for a worker; None: it does not wait, it comes again."""
+    phases: Phases = field(default_factory=Phases)
+    """Told where the time to the first token goes."""
     whole: bool = False
     """Whether the header x-stream-context forbids condensing; the key may, too."""
 
@@ -109,6 +113,7 @@ class Pipeline:
         self._fitting = fitting
         self._spending = spending
         self._cloud_share = CloudShare(CLOUD)
+        self._attempts = Attempts()
 
     async def begin(self, asked: Asked, generation: Generation, trail: Trail) -> Begun:
         """Go the way of a request until its answer has begun.
@@ -124,6 +129,7 @@ class Pipeline:
         tiers = generation.view()
         ask = _ask(asked, generation, tiers)
         plan = await self._plan(asked, ask, generation, tiers, trail)
+        asked.phases.lap("judge")
         if not plan.candidates:
             raise refusal(plan)
         for waking in plan.waking:
@@ -144,21 +150,26 @@ class Pipeline:
                 cache_scope=asked.principal.id,
                 whole=asked.whole or asked.principal.whole,
             )
+            asked.phases.lap("summarise")
             if isinstance(fitted, Unfit):
                 words = fitted.words(f"{candidate.tier}/{candidate.model.id}")
                 failures.append(ContextLengthExceeded(words, param="messages"))
                 trail.notes.append(f"{candidate.tier}: conversation too long")
                 continue
             self._charge(asked, candidate, entry)
+            self._attempts.begin(asked.request_id, asked.chat.path, candidate.tier, candidate.model.id)
             try:
                 begun = await _open(entry.backend.open(_call(asked, ask, candidate, fitted)))
             except RemoteError as error:
+                self._attempts.failed(asked.request_id, error)
+                asked.phases.lap("retry")
                 self._spending.end(asked.request_id, usage=None, events=0, begun=False)
                 if _is_final(error, ask):
                     raise
                 failures.append(error)
                 trail.notes.append(f"{candidate.tier} failed ({error.code})")
                 continue
+            asked.phases.lap("prefill")
             trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
             on = f"on {trail.cluster}" if trail.cluster else ""
             trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
@@ -175,6 +186,7 @@ class Pipeline:
         Returns:
             Dollars for the cloud.
         """
+        self._attempts.ended(request_id, usage)
         return self._spending.end(request_id, usage=usage, events=events, begun=True)
 
     async def explain(self, asked: Asked, generation: Generation) -> tuple[Plan, Verdict]:
@@ -293,6 +305,7 @@ def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted) -> Call:
         request=fitted.body,
         stream=asked.chat.stream,
         headers=asked.trace,
+        phases=asked.phases,
         clusters=ask.allowed_clusters,
         tell=asked.tell if candidate.waits else None,
     )

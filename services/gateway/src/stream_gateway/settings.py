@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
+from stream_core.settings import NatsSettings, ServiceSettings, TlsFiles, program_config
 from stream_core.wire.window import Limits
 
 _Seconds = Annotated[float, Field(gt=0)]
@@ -55,7 +55,7 @@ class ResponseSettings(BaseModel):
     """Of one conversation, images included; a longer one is 413."""
 
 
-class GatewaySettings(ProgramSettings):
+class GatewaySettings(ServiceSettings):
     """Where it listens, whom it asks, what it allows."""
 
     program: ClassVar[str] = "gateway"

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 
-from stream_core import bus, tickets
+from stream_core import bus, tickets, tracing
 from stream_core.broker_client import Client
 from stream_core.envelope.keys import SECRET_BYTES
 from stream_core.errors import ConfigError
@@ -83,6 +83,7 @@ async def serve(stop: asyncio.Event) -> None:
     """
     settings = DispatchSettings.read()
     configure_logs("hpc_dispatch", settings.log_level)
+    tracing.configure("hpc_dispatch", settings.traces)
     deployment = read_deployment()
     pools = pools_of(deployment, start_margin_s=settings.start_margin_s)
     promises, key = promises_of(settings, pools), lease_key(settings)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from stream_core import tracing
 from stream_core.errors import ConfigError
 from stream_core.grpc_server import serve_grpc
 from stream_core.lifecycle import announce_ready, run
@@ -89,6 +90,7 @@ async def serve(stop: asyncio.Event) -> None:
     """
     settings = JudgeSettings.read()
     configure_logs("judge", settings.log_level)
+    tracing.configure("judge", settings.traces)
     async with open_backend(settings) as backend:
         classifier = Classifier(backend, cache_entries=settings.cache_entries)
         servicer = JudgeServicer(classifier, Limits(bytes=settings.max_request_bytes))

@@ -8,7 +8,7 @@ import sys
 
 from picows import ws_create_server
 
-from stream_core import bus
+from stream_core import bus, tracing
 from stream_core.errors import ConfigError
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import read_secret
@@ -44,6 +44,7 @@ async def serve(stop: asyncio.Event) -> None:
     """Startup, serve, drain, stop."""
     settings = RelaySettings.read()
     configure_logs("relay", settings.log_level)
+    tracing.configure("relay", settings.traces)
     public_key = read_secret(settings.ticket_public_key_file)
 
     async def broker_back() -> None:

@@ -24,11 +24,12 @@ from picows import (
     WSUpgradeResponseWithListener,
 )
 
-from stream_core import health
+from stream_core import gen_ai, health, tracing
 from stream_core.broker_client import Client, Msg, NatsError, Subscription
 from stream_core.ids import new_id, to_hex
 from stream_core.telemetry import Once
 from stream_core.tickets import verify
+from stream_core.trace_context import TRACEPARENT
 from stream_core.wire import subjects
 from stream_relay.routes import Admit, Close, Phase, Publish, WorkerRoute, goaway, welcome
 from stream_relay.settings import RelaySettings
@@ -154,6 +155,7 @@ class WorkerSocket(WSListener):
         self._deadline: asyncio.TimerHandle | None = None
         self._waiting_for_hello = False
         self._backlog_full = False
+        self._trace = ""
         self.route = WorkerRoute(
             bridge.verify_ticket, max_frame=settings.max_frame, max_frames_per_s=settings.max_frames_per_s
         )
@@ -210,7 +212,14 @@ class WorkerSocket(WSListener):
     def greet(self) -> None:
         """Say WELCOME."""
         settings = self._bridge.settings
-        self.send(welcome(self._bridge.relay_id, max_frame=settings.max_frame, max_message=settings.max_message))
+        self.send(
+            welcome(
+                self._bridge.relay_id,
+                max_frame=settings.max_frame,
+                max_message=settings.max_message,
+                trace=self._trace,
+            )
+        )
 
     def end(self, close: Close) -> None:
         """Close the socket and say why."""
@@ -256,6 +265,7 @@ class WorkerSocket(WSListener):
             # It left meanwhile. Cancelling this task instead would leave a PONG behind that nobody waits for.
             self._unsubscribe()
             return
+        self._trace = _session_trace(self._bridge.relay_id, admitted.lease_id)
         self.greet()
         _log.info("worker connected", extra={"lease": to_hex(admitted.lease_id), "software": admitted.software})
 
@@ -279,6 +289,17 @@ class WorkerSocket(WSListener):
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.end(Close("broker", f"{type(error).__name__}: {error}"))
+
+
+def _session_trace(relay_id: str, lease_id: bytes) -> str:
+    """Record that a worker was admitted; requests that come through this socket link to that. Empty: not traced.
+
+    The link is all that a trace knows of a relay, and its ids are random: a frame tells the relay nothing more for it.
+    """
+    facts = {gen_ai.RELAY: relay_id, gen_ai.LEASE: to_hex(lease_id)}
+    span = tracing.alone("worker session", kind=tracing.Kind.SERVER, attributes=facts)
+    span.end()
+    return span.context.headers()[TRACEPARENT] if span.context is not None else ""
 
 
 _background: set[asyncio.Task[None]] = set()

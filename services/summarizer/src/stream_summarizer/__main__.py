@@ -10,6 +10,7 @@ from typing import Final
 
 import grpc.aio
 
+from stream_core import tracing
 from stream_core.errors import ConfigError
 from stream_core.grpc_server import serve_grpc
 from stream_core.lifecycle import announce_ready, run
@@ -35,6 +36,7 @@ async def serve(stop: asyncio.Event) -> None:
     """
     settings = SummarizerSettings.read()
     configure_logs("summarizer", settings.log_level)
+    tracing.configure("summarizer", settings.traces)
     deployment = read_deployment()
     counters = Counters(deployment, settings.image_tokens, lambda: datetime.now().astimezone())
     backend, reason = make_backend(settings, deployment)

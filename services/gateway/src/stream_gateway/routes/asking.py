@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
+from stream_core import trace_context
 from stream_core.errors import InvalidRequest, RemoteError, StreamError, UpstreamRejected, UpstreamUnavailable
 from stream_core.ids import new_id, to_hex
 from stream_gateway.accounts.principal import Principal
@@ -19,7 +19,9 @@ from stream_gateway.errors import Headers
 from stream_gateway.feedback import Answered, RecentAnswers
 from stream_gateway.fitting import wants_whole
 from stream_gateway.lifeline import ClientGone, Lifeline, Running
+from stream_gateway.phases import Phases
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
+from stream_gateway.request_trace import RequestTrace, parent_of
 from stream_gateway.stream import (
     Outcome,
     read_body,
@@ -38,8 +40,8 @@ from stream_gateway.telemetry import Stopwatch, log_request
 
 EVENTS: Final = "text/event-stream"
 _log = logging.getLogger(__name__)
-_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_MAX_TRACESTATE: Final = 512
+_TIMING: Final = b"x-stream-timing"
+"""A request that has it as "1" is told in the header server-timing where its first token's time went."""
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -92,7 +94,7 @@ class AskRoute:
         exchange = _Exchange(receive, send, self._dialect)
         with self._means.running.enter() as lifeline:
             try:
-                await self._serve(exchange, scope["headers"], lifeline)
+                await self._serve(exchange, scope["path"], scope["headers"], lifeline)
             except asyncio.CancelledError:
                 cause = lifeline.caught()
                 if cause is None:
@@ -104,11 +106,14 @@ class AskRoute:
         exchange.log()
         exchange.remember(self._means.recent)
 
-    async def _serve(self, exchange: "_Exchange", headers: Iterable[tuple[bytes, bytes]], lifeline: Lifeline) -> None:
+    async def _serve(
+        self, exchange: "_Exchange", path: str, headers: Iterable[tuple[bytes, bytes]], lifeline: Lifeline
+    ) -> None:
         exchange.principal = self._means.keyring.authenticate(self._dialect.credentials(headers))
         if self._means.running.closing:
             raise UpstreamUnavailable("this gateway is shutting down: try again, another one answers")
         fields = dict(headers)
+        exchange.admitted(path, fields)
         demand_json(fields.get(b"content-type"))
         body = await read_body(exchange.receive, _content_length(fields), self._means.max_body_bytes)
         watcher = asyncio.create_task(watch_client(exchange.receive, lifeline))
@@ -121,12 +126,14 @@ class AskRoute:
                 chat=spoken.chat,
                 body_bytes=len(body),
                 privacy=privacy if spoken.privacy is None else spoken.privacy,
-                trace=_trace(fields),
+                trace=trace_context.outgoing(),
                 tell=exchange.tell,
+                phases=exchange.phases,
                 whole=wants_whole(_text(fields.get(b"x-stream-context"))),
             )
             del body
             exchange.understood(spoken)
+            exchange.phases.lap("read")
             async with self._means.registry.hold() as generation:
                 begun = await self._means.pipeline.begin(asked, generation, exchange.trail)
                 del asked, spoken  # a long answer must not keep a large question in memory
@@ -155,8 +162,17 @@ class _Exchange:
         self._send = send
         self._hex = to_hex(self.request_id)
         self._stopwatch = Stopwatch()
+        self.phases = Phases()
+        self._trace = RequestTrace()
+        self._timed = False
         self._outcome = Outcome()
         self._ended = "complete"
+
+    def admitted(self, path: str, fields: dict[bytes, bytes]) -> None:
+        """It is known who asks: from here on the request may be traced."""
+        self.phases.lap("auth")
+        self._timed = fields.get(_TIMING) == b"1"
+        self._trace.begin(f"POST {path}", path, self._hex, parent_of(fields), self.phases)
 
     def understood(self, spoken: Spoken) -> None:
         """The request was read."""
@@ -178,6 +194,7 @@ class _Exchange:
     async def answer(self, begun: Begun) -> None:
         """Send an answer that has begun."""
         self._stopwatch.first_token()
+        self._trace.first_token(self.phases)
         streamed = begun.answer.content_type.startswith(EVENTS)
         if not streamed and (self._outcome.status or (self._translation is not None and self.stream)):
             raise RemoteError(f"the engine answers with {begun.answer.content_type[:80]!r}, not {EVENTS!r}")
@@ -185,6 +202,8 @@ class _Exchange:
             trail = self.trail
             where = f"{trail.tier}/{trail.model}" + (f" on {trail.cluster}" if trail.cluster else "")
             await send_comment(self._send, f"answered by {where}: {trail.reason}", self._outcome)
+            if self._timed:  # its headers are gone
+                await send_comment(self._send, f"server-timing: {self.phases.text()}", self._outcome)
         if self._translation is not None:
             sending = send_translated if self.stream else send_whole_translated
             await sending(self._send, begun, self._headers(), self._outcome, self._translation, self._keep)
@@ -229,6 +248,7 @@ class _Exchange:
             stopwatch=self._stopwatch,
             ended=self._ended,
         )
+        self._trace.end(self.trail, self._outcome, self._ended, stream=self.stream)
 
     def charge(self, pipeline: Pipeline) -> None:
         """Tell what it used."""
@@ -242,6 +262,8 @@ class _Exchange:
     def _headers(self, trail: Trail | None = None) -> Headers:
         headers = route_headers(self._hex, trail or self.trail)
         headers.append((b"openai-processing-ms", str(round(self._stopwatch.total_ms)).encode("ascii")))
+        if self._timed and self.phases.laps:
+            headers.append(self.phases.header())
         return headers
 
 
@@ -262,15 +284,3 @@ def demand_json(content_type: bytes | None) -> None:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1").strip()
-
-
-def _trace(fields: dict[bytes, bytes]) -> dict[str, str]:
-    """Pass a valid trace context on, https://www.w3.org/TR/trace-context/."""
-    parent = fields.get(b"traceparent", b"")
-    if not _TRACEPARENT.fullmatch(parent):
-        return {}
-    trace = {"traceparent": parent.decode("ascii")}
-    state = fields.get(b"tracestate", b"")
-    if state and len(state) <= _MAX_TRACESTATE and state.isascii():
-        trace["tracestate"] = state.decode("ascii")
-    return trace
