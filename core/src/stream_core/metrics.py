@@ -70,7 +70,7 @@ class Counter:
         self.name = name
         self._head = _head(name, help_, "counter")
         self._labels = tuple(labels)
-        self._sums: Sums[Labels] = Sums()
+        self._sums: Sums[Labels] = Sums() if labels else Sums({(): 0})
         registry.add(self)
 
     def add(self, amount: float = 1, *values: str) -> None:

@@ -55,12 +55,14 @@ class Service:
 
     Attributes:
         served: requests begun.
+        stalls: how often an answer waited for credit.
         spent: set when the single request has ended, however it did.
     """
 
     def __init__(self, desk: Desk, settings: WorkerSettings, *, only_one: bool = False) -> None:
         self.desk = desk
         self.served = 0
+        self.stalls = 0
         self.spent = asyncio.Event()
         self.first_tokens = FirstTokens()
         self.faults = Once(_log)
@@ -79,6 +81,11 @@ class Service:
         self._idle = asyncio.Event()
         self._idle.set()
         self._acknowledged = asyncio.Event()
+
+    @property
+    def connects(self) -> int:
+        """How often a relay has welcomed this worker."""
+        return self.uplink.connects if self.uplink is not None else 0
 
     def admit(self, refusal: payloads.Failure | None) -> None:
         """Take new requests, or refuse them with that; a worker that drains, or had its only one, takes none again."""
@@ -291,6 +298,7 @@ class Service:
             self._send(request.sender.data(waiting))
             if not waiting:
                 return
+            self.stalls += 1
             window.clear()
             await window.wait()
 

@@ -20,7 +20,7 @@ from stream_core.lifecycle import announce_ready
 from stream_core.wire.frames import Frame
 from stream_core.wire.job import PilotJob
 from stream_core.wire.payloads import Failure, Status
-from stream_worker import VERSION
+from stream_worker import VERSION, meters
 from stream_worker.desk import Desk
 from stream_worker.engine import engine_socket
 from stream_worker.engine_life import EngineLife
@@ -64,6 +64,7 @@ class Worker:
         )
         self._service = Service(desk, settings, only_one=job.max_requests == 1)
         self._service.admit(_STARTING)
+        meters.watch(self._service)
         self._herald = Herald(lease_id, job.bootstrap_secret, key, job.models, job.max_requests)
         self._service.introduce = lambda: [self._herald.announcement, self._status()]
         self._life: EngineLife | None = None

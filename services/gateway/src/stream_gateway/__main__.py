@@ -8,16 +8,18 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from stream_core import tracing
 from stream_core.errors import ConfigError, UpstreamUnavailable
+from stream_core.health import open_here, serve_metrics
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import config_path, read_deployment
 from stream_core.telemetry import configure_logs
-from stream_gateway import __version__
+from stream_gateway import __version__, meters
 from stream_gateway.app import App
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
@@ -80,7 +82,7 @@ async def serve(stop: asyncio.Event) -> None:
         lines_way = Pipeline(judge, fitting, spending)
         batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending)
         stack.push_async_callback(batches.aclose)
-        means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent)
+        means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent, settings.trace_content)
 
         def more() -> "list[APIRouter]":
             from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415  (FastAPI, loaded aside)
@@ -93,7 +95,11 @@ async def serve(stop: asyncio.Event) -> None:
                 message_routes(means),
             ]
 
-        app = App(means, endpoints(batches, registry), batches, lambda: "draining" if running.closing else None, more)
+        meters.watch(running, registry, attended.waited_s)
+        numbers = partial(open_here, settings.host, settings.metrics_port)
+        app = App(means, endpoints(batches, registry), batches, running.why_not, more, numbers)
+        metrics = serve_metrics(settings.metrics_host, settings.metrics_port, running.why_not)
+        told = await stack.enter_async_context(metrics)
         server = _Server(
             uvicorn.Config(
                 app,
@@ -115,7 +121,7 @@ async def serve(stop: asyncio.Event) -> None:
             serving = tasks.create_task(server.serve(sockets=[listener]))
             await server.serving.wait()
             port = listener.getsockname()[1]
-            announce_ready(settings.ready_file, port=port)
+            announce_ready(settings.ready_file, port=port, **told)
             _log.info("ready", extra={"host": settings.host, "port": port})
             tasks.create_task(app.load())
             await batches.start()

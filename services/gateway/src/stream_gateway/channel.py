@@ -24,6 +24,7 @@ from stream_core.errors import (
     UpstreamUnavailable,
     WorkerRefused,
 )
+from stream_core.metrics import Counter
 from stream_core.openai.chunks import is_finished
 from stream_core.openai.sse import DONE, is_done
 from stream_core.settings import NatsSettings
@@ -37,6 +38,8 @@ from stream_gateway.phases import Phases
 from stream_gateway.sealed_call import SealedCall
 
 _log = logging.getLogger(__name__)
+_CREDITS = Counter("stream_credits_total", "CREDIT frames: windows that were opened again, and signs of life.")
+_RESUMES = Counter("stream_resumes_total", "RESUME frames: something was lost on the way and asked for again.")
 _LAST_EVENTS = 8
 _CREDIT_AGAIN_S = 0.05
 _ASK_AGAIN_S = 0.5
@@ -415,10 +418,12 @@ class SealedAnswer:
             self._send_credit()
 
     def _resume(self) -> None:
+        _RESUMES.add()
         self._asked = time.monotonic()
         self._send(self.call.resume())
 
     def _send_credit(self) -> None:
+        _CREDITS.add()
         self._credited = time.monotonic()
         self._send(self.call.credit())
 

@@ -23,6 +23,7 @@ from stream_core.errors import (
 from stream_core.ids import to_hex
 from stream_core.openai.chunks import Usage
 from stream_core.openai.models import ChatRequest
+from stream_gateway import retention
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.adapting import CloudShare
 from stream_gateway.attempts import Attempts
@@ -130,8 +131,10 @@ class Pipeline:
         ask = _ask(asked, generation, tiers)
         plan = await self._plan(asked, ask, generation, tiers, trail)
         asked.phases.lap("judge")
+        named = ask.pin.tier is not None
         if not plan.candidates:
             raise refusal(plan)
+        retention.chosen(plan.candidates[0].tier, named=named)
         for waking in plan.waking:
             generation.entries[waking.tier].backend.wake(waking.model, ask.allowed_clusters)
         failures: list[StreamError] = []
@@ -170,6 +173,7 @@ class Pipeline:
                 trail.notes.append(f"{candidate.tier} failed ({error.code})")
                 continue
             asked.phases.lap("prefill")
+            retention.answered(candidate.tier, named=named, first=candidate is plan.candidates[0])
             trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
             on = f"on {trail.cluster}" if trail.cluster else ""
             trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]

@@ -1,11 +1,12 @@
 """The gateway's span of one request: begun when it is known who asks, so that strangers fill nobody's storage."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from stream_core import gen_ai, trace_context, tracing
 from stream_core.trace_context import CURRENT, TraceContext
 from stream_core.tracing import Span
+from stream_gateway.content import Said, asked
 from stream_gateway.phases import Phases
 from stream_gateway.pipeline import Trail
 from stream_gateway.stream import Outcome
@@ -39,6 +40,24 @@ class RequestTrace:
             self._span.set(gen_ai.ROUTE, route)
             self._span.set(gen_ai.REQUEST_ID, request_id)
         CURRENT.set(self._span.context)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether somebody will see it."""
+        return self._span.recorded
+
+    def show(self, body: Mapping[str, Any]) -> Said:
+        """Tell what was asked; the caller has made sure that this may be.
+
+        Returns:
+            What is to be told of the answer.
+        """
+        self._span.set(gen_ai.INPUT_MESSAGES, asked(body.get("messages", body.get("prompt", body.get("input")))))
+        return Said()
+
+    def answered(self, said: Said) -> None:
+        """Tell what was answered."""
+        self._span.set(gen_ai.OUTPUT_MESSAGES, said.text())
 
     def first_token(self, phases: Phases) -> None:
         """Tell where the time went until the answer began: one event for each phase, at its end."""

@@ -86,6 +86,8 @@ class GatewaySettings(ServiceSettings):
     feedback_ttl_s: _Seconds = 365 * _DAY_S
     """How long a thumb is kept."""
 
+    trace_content: bool = False
+    """Whether spans hold what was asked and answered: of requests of the policy's least confidential class alone."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
     """Of a request; 20 MB of images are 27 MB as base64."""
     default_score: Annotated[float, Field(ge=0, le=1)] = 0.5

@@ -151,6 +151,11 @@ class Dispatch:
         if not await self._vault.settled(within_s=_WRITTEN_S):
             _log.warning("the broker did not take the last word on all leases; the next start will look after them")
 
+    @property
+    def state(self) -> plan.State:
+        """What the plan knows."""
+        return self._state
+
     async def watch(self) -> AsyncIterator[hpc_dispatch_pb2.Pool]:
         """Yield the pool, and each newer one; none before it is known what an earlier run left."""
         await self._started.wait()

@@ -10,10 +10,11 @@ from picows import ws_create_server
 
 from stream_core import bus, tracing
 from stream_core.errors import ConfigError
+from stream_core.health import serve_metrics
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import read_secret
 from stream_core.telemetry import OnceHandler, configure_logs
-from stream_relay import VERSION
+from stream_relay import VERSION, meters
 from stream_relay.bridge import Bridge
 from stream_relay.settings import RelaySettings
 
@@ -65,11 +66,13 @@ async def serve(stop: asyncio.Event) -> None:
         logger_name=_quiet_logger(bridge),
     )
     pump = asyncio.create_task(bridge.pump())
+    meters.watch(bridge)
     try:
-        announce_ready(settings.ready_file, port=server.sockets[0].getsockname()[1])
-        _log.info("ready")
-        await stop.wait()
-        await bridge.drain()
+        async with serve_metrics(settings.metrics_host, settings.metrics_port, bridge.ready) as told:
+            announce_ready(settings.ready_file, port=server.sockets[0].getsockname()[1], **told)
+            _log.info("ready")
+            await stop.wait()
+            await bridge.drain()
     finally:
         server.close()
         pump.cancel()

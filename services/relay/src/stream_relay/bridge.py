@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from functools import partial
 
 from picows import (
@@ -36,6 +37,19 @@ from stream_relay.settings import RelaySettings
 
 _log = logging.getLogger(__name__)
 PATH = "/v1/worker"
+_METRICS = "/metrics"
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went through."""
+
+    messages_up: int = 0
+    """Towards gateways."""
+    bytes_up: int = 0
+    messages_down: int = 0
+    """Towards workers."""
+    bytes_down: int = 0
 
 
 class Bridge:
@@ -63,6 +77,17 @@ class Bridge:
         self._outbox_empty.set()
         self._paused: set[WorkerSocket] = set()
         self._left = asyncio.Event()
+        self.traffic = Traffic()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the broker."""
+        return self._outbox_bytes
+
+    @property
+    def paused(self) -> int:
+        """Workers that are not read because of that."""
+        return len(self._paused)
 
     def ready(self) -> str | None:
         """None when workers may connect, else why not."""
@@ -73,6 +98,8 @@ class Bridge:
     def accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         """Answer an HTTP request: a worker's upgrade, or a probe."""
         path = request.path.decode("ascii", "replace").partition("?")[0]
+        if path == _METRICS and not self._open_here(request):
+            return _plain(404, b"not here: the relay's metrics_port has it\n")
         if path != PATH:
             status, body = health.respond(path, self.ready)
             return _plain(status, body)
@@ -85,11 +112,17 @@ class Bridge:
         """Queue frames for the broker; past the limit their source is no longer read."""
         self._outbox.append(item)
         self._outbox_bytes += len(item.payload)
+        self.traffic.messages_up += 1
+        self.traffic.bytes_up += len(item.payload)
         self._outbox_filled.set()
         self._outbox_empty.clear()
         if self._outbox_bytes > self.settings.pause_bytes and source not in self._paused:
             self._paused.add(source)
             source.pause()
+
+    def _open_here(self, request: WSUpgradeRequest) -> bool:
+        settings = self.settings
+        return health.open_here(settings.host, settings.metrics_port, (name.lower() for name in request.headers))
 
     async def pump(self) -> None:
         """Move frames to the broker, for ever."""
@@ -271,6 +304,9 @@ class WorkerSocket(WSListener):
 
     async def _forward(self, message: Msg) -> None:
         if self.route.phase is Phase.SERVING:
+            traffic = self._bridge.traffic
+            traffic.messages_down += 1
+            traffic.bytes_down += len(message.data)
             self.send(message.data)
 
     def _said_hello(self) -> None:

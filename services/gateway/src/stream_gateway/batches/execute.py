@@ -211,6 +211,7 @@ class _Exchange:
             outcome=self.outcome,
             stopwatch=self.stopwatch,
             ended=self.ended,
+            phases=self.phases,
         )
         self.trace.end(self.trail, self.outcome, self.ended, stream=False)
 

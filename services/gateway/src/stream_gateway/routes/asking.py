@@ -3,22 +3,25 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
 from stream_core import trace_context
+from stream_core.deployment import PolicyConfig
 from stream_core.errors import InvalidRequest, RemoteError, StreamError, UpstreamRejected, UpstreamUnavailable
 from stream_core.ids import new_id, to_hex
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
+from stream_gateway.content import Said, may_be_shown
 from stream_gateway.dialects.contract import Dialect, Spoken, Translation
 from stream_gateway.errors import Headers
 from stream_gateway.feedback import Answered, RecentAnswers
 from stream_gateway.fitting import wants_whole
 from stream_gateway.lifeline import ClientGone, Lifeline, Running
+from stream_gateway.meters import pace_of
 from stream_gateway.phases import Phases
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
 from stream_gateway.request_trace import RequestTrace, parent_of
@@ -68,6 +71,8 @@ class Means:
     running: Running
     max_body_bytes: int
     recent: RecentAnswers = field(default_factory=RecentAnswers)
+    trace_content: bool = False
+    """Whether spans may hold texts of the least confidential class."""
 
 
 class AskRoute:
@@ -135,6 +140,8 @@ class AskRoute:
             exchange.understood(spoken)
             exchange.phases.lap("read")
             async with self._means.registry.hold() as generation:
+                if self._means.trace_content:
+                    exchange.show(asked, generation.deployment.policy)
                 begun = await self._means.pipeline.begin(asked, generation, exchange.trail)
                 del asked, spoken  # a long answer must not keep a large question in memory
                 try:
@@ -165,6 +172,7 @@ class _Exchange:
         self.phases = Phases()
         self._trace = RequestTrace()
         self._timed = False
+        self._said: Said | None = None
         self._outcome = Outcome()
         self._ended = "complete"
 
@@ -173,6 +181,11 @@ class _Exchange:
         self.phases.lap("auth")
         self._timed = fields.get(_TIMING) == b"1"
         self._trace.begin(f"POST {path}", path, self._hex, parent_of(fields), self.phases)
+
+    def show(self, asked: Asked, policy: PolicyConfig) -> None:
+        """Let the trace hold what is asked and answered, where the request's class allows that."""
+        if self._trace.recorded and may_be_shown(policy, asked.principal, asked.privacy):
+            self._said = self._trace.show(asked.chat.body)
 
     def understood(self, spoken: Spoken) -> None:
         """The request was read."""
@@ -195,6 +208,10 @@ class _Exchange:
         """Send an answer that has begun."""
         self._stopwatch.first_token()
         self._trace.first_token(self.phases)
+        self._outcome.pace = pace_of(self.trail)
+        if self._said is not None:
+            self._said.take(begun.first)
+            begun = replace(begun, rest=self._said.through(begun.rest))
         streamed = begun.answer.content_type.startswith(EVENTS)
         if not streamed and (self._outcome.status or (self._translation is not None and self.stream)):
             raise RemoteError(f"the engine answers with {begun.answer.content_type[:80]!r}, not {EVENTS!r}")
@@ -247,7 +264,10 @@ class _Exchange:
             outcome=self._outcome,
             stopwatch=self._stopwatch,
             ended=self._ended,
+            phases=self.phases,
         )
+        if self._said is not None:
+            self._trace.answered(self._said)
         self._trace.end(self.trail, self._outcome, self._ended, stream=self.stream)
 
     def charge(self, pipeline: Pipeline) -> None:
