@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_cli import judge
+from stream_cli import insight_commands, judge
 from stream_cli.batch_commands import batch_app
 from stream_cli.command import HOME, HomeOption, clear_errors
 from stream_core.errors import ConfigError, StreamError
@@ -32,6 +32,8 @@ app.add_typer(keys_app, name="keys")
 app.add_typer(models_app, name="models")
 app.add_typer(batch_app, name="batch")
 app.add_typer(judge.app, name="judge")
+app.command()(insight_commands.doctor)
+app.command()(insight_commands.top)
 
 
 def _version(asked: bool) -> None:
