@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing train-judge chaos clean
+.PHONY: help up test test-hpc test-deploy k8s-secrets check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -26,11 +26,19 @@ up: .venv/installed  ## start everything on this machine; Ctrl-C stops it
 
 test: .venv/installed  ## all tests, with real parts (about 10 minutes on 2 cores)
 	@tests/observability/install.sh
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc --ignore=tests/deploy
 
 test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute and vLLM (at most 20 minutes)
 	@mkdir -p .cache && tests/hpc/install.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/hpc
+
+test-deploy: .venv/installed  ## the manifests: rendered, checked, and run as processes (at most 3 minutes)
+	@tests/deploy/install.sh
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/deploy
+
+SECRETS ?= deploy/k8s/secrets
+k8s-secrets: .venv/installed  ## keys and certificates for deploy/k8s, as files in SECRETS; ARGS="--host relay=HOST --renew"
+	@$(BIN)/python -m stream_cli.cluster_secrets $(SECRETS) $(ARGS)
 
 SUITES ?=
 conformance: .venv/installed  ## independent clients and suites against our server (at most 6 minutes); last line JSON
@@ -78,12 +86,20 @@ RUNS ?= 3
 chaos: .venv/installed  ## kill every part while streams run, RUNS times; last line JSON
 	PYTHONPATH=tests $(BIN)/python -m chaos.repeat $(RUNS)
 
+CASES ?= 50000
+fuzz: .venv/installed  ## CASES mutated requests and 2,000 roads of texts under generated policies (about 3 minutes)
+	STREAM_FUZZ_REQUESTS=$(CASES) $(BIN)/python -m pytest -q -s tests/fuzz/test_requests.py
+	STREAM_PRIVACY_EXAMPLES=2000 $(BIN)/python -m pytest -q tests/gateway/privacy/test_nothing_beyond.py
+
 bench-wan: .venv/installed  ## the sealed road across 80 ms, beside loopback; needs root; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/wan.py
 
 bench-dispatch: .venv/installed  ## a hot pilot, a job for each request and batch mode on one Slurm; last line JSON
 	@mkdir -p .cache && tests/hpc/install.sh
 	PYTHONPATH=tests $(BIN)/python -P bench/dispatch.py
+
+bench-capacity: .venv/installed  ## what a token, a wake-up and a request cost each part, held against three loads; last line JSON
+	PYTHONPATH=bench $(BIN)/python -P bench/capacity.py
 
 sim-campus: .venv/installed  ## 28 days of a campus through the planner, beside simpler policies; last line JSON
 	@PYTHONPATH=bench/simulation $(BIN)/python -m campus

@@ -23,6 +23,19 @@ FACTS = [
     ("My sister Ramona plays the cello.", "What does my sister play?", "cello"),
     ("The function is named parse_tide_table.", "What is the function named?", "parse_tide_table"),
 ]
+CORRECTED = [
+    (
+        "We are moving to Utrecht in June.",
+        "Actually, we are moving to Leiden in June.",
+        FACTS[0][1],
+        "Utrecht",
+        "Leiden",
+    ),
+    ("The rent is $1,340 a month.", "The rent is $1,425 a month.", FACTS[2][1], "$1,340", "$1,425"),
+    ("The dentist sees me on March 14.", "Please change March 14 to March 20.", FACTS[3][1], "March 14", "March 20"),
+    ("My library card has the number 77-4410.", "Sorry, I meant 77-4140.", FACTS[5][1], "77-4410", "77-4140"),
+]
+"""What is said, what takes it back, the question, the value that no longer holds, and the one that does."""
 TOPICS = ["the garden", "the weather", "a film", "bread", "old maps", "cycling", "the sea", "chess"]
 
 
@@ -42,28 +55,29 @@ def gateway(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Iterator[G
         yield stack.enter_context(stage.run(**targets, judge_deadline_ms=5_000, fit_deadline_ms=15_000))
 
 
-def conversation(number: int, corrected: bool) -> list[dict[str, str]]:
-    """Forty turns of small talk with one fact near the beginning, and its question at the end."""
-    fact, question, _ = FACTS[number % len(FACTS)]
+def conversation(said: dict[int, str], question: str, number: int = 0) -> list[dict[str, str]]:
+    """Forty turns of small talk with something else said in some of them, and a question at the end.
+
+    Args:
+        said: by turn.
+        question: the last message.
+        number: of the conversation; it shifts the topics.
+    """
     messages = []
     for turn in range(TURNS):
         topic = TOPICS[(turn + number) % len(TOPICS)]
         user = f"Tell me something about {topic}, please, part {turn}."
-        if turn == 3 + number % 5:
-            user = f"{fact} But now something about {topic}."
-        if corrected and turn == 30:
-            user = "By the way, about what I said before: it stays as it is."
+        if turn in said:
+            user = f"{said[turn]} But now something about {topic}."
         answer = f"About {topic} there is much to say, and in part {turn} we look at how people see it. " * 6
         messages += [{"role": "user", "content": user}, {"role": "assistant", "content": answer}]
     return [*messages, {"role": "user", "content": question}]
 
 
-@pytest.mark.parametrize("number", range(2 * len(FACTS)))
-async def test_forty_turns_stay_local_with_their_facts(
-    number: int, gateway: Gateway, engine: str, client: aiohttp.ClientSession
-) -> None:
-    """Each row: 40 turns that exceed the small window and a simple last question: `local` answers, and has the fact."""
-    messages = conversation(number, corrected=number >= len(FACTS))
+async def stays_local(
+    gateway: Gateway, engine: str, client: aiohttp.ClientSession, messages: list[dict[str, str]]
+) -> str:
+    """Ask `auto`: the small tier answers, with the last message as it is; return the rest of what it was sent."""
     body: dict[str, Any] = chat("auto", stream=False) | {"messages": messages}
     async with client.post(f"{gateway.url}/v1/chat/completions", json=body, headers=gateway.headers()) as response:
         assert response.status == 200, await response.text()
@@ -72,4 +86,41 @@ async def test_forty_turns_stay_local_with_their_facts(
     async with client.get(f"{engine}/requests") as response:
         sent = (await response.json())[-1]["body"]["messages"]
     assert sent[-1] == messages[-1]
-    assert FACTS[number % len(FACTS)][2] in str(sent[:-1])
+    return str(sent[:-1])
+
+
+@pytest.mark.parametrize("number", range(2 * len(FACTS)))
+async def test_forty_turns_stay_local_with_their_facts(
+    number: int, gateway: Gateway, engine: str, client: aiohttp.ClientSession
+) -> None:
+    """Each row: 40 turns that exceed the small window and a simple last question: `local` answers, and has the fact."""
+    fact, question, answer = FACTS[number % len(FACTS)]
+    said = {3 + number % 5: fact}
+    if number >= len(FACTS):
+        said[30] = "By the way, about what I said before: it stays as it is."
+    assert answer in await stays_local(gateway, engine, client, conversation(said, question, number))
+
+
+@pytest.mark.parametrize(("first", "then", "question", "stale", "valid"), CORRECTED)
+async def test_the_later_one_wins(
+    first: str,
+    then: str,
+    question: str,
+    stale: str,
+    valid: str,
+    gateway: Gateway,
+    engine: str,
+    client: aiohttp.ClientSession,
+) -> None:
+    """Each row: a fact, and its correction 19 turns later: that one is sent, the older one with a note at most."""
+    sent = await stays_local(gateway, engine, client, conversation({3: first, 22: then}, question))
+    assert valid in sent
+    assert (stale in sent.replace(then, "")) <= ("[corrected in 44]" in sent)
+
+
+async def test_what_the_question_points_at(gateway: Gateway, engine: str, client: aiohttp.ClientSession) -> None:
+    """A message that the question names by its place is sent, although it shares no word with the question."""
+    first = "Our old boiler makes a humming noise at night, and nobody in the house knows whom to call for that."
+    others = {turn: f"My message of day {turn} was about Anna, Oslo and {turn * 37} euros." for turn in range(1, TURNS)}
+    talk = conversation({0: first, **others}, "What was it about, in my first message?")
+    assert "humming noise" in await stays_local(gateway, engine, client, talk)

@@ -154,6 +154,48 @@ async def test_condensing_can_be_forbidden(
     assert (await last_request(client, engine))["messages"] == messages
 
 
+async def explained(
+    gateway: Gateway, client: aiohttp.ClientSession, key: str = "all", **headers: str
+) -> tuple[int, dict[str, Any]]:
+    """What `/v1/route` says of a conversation that the small window can't hold."""
+    body = {"model": "auto", "messages": conversation(60)}
+    asked = gateway.headers(key) | headers
+    async with client.post(f"{gateway.url}/v1/route", json=body, headers=asked) as response:
+        return response.status, await response.json()
+
+
+async def test_explaining_looks_at_windows(
+    assisted: tuple[Gateway, Program, Program], engine: str, client: aiohttp.ClientSession
+) -> None:
+    """Both tiers are candidates, the small one with the words that it would condense, and how much; none is asked."""
+    before = await last_request(client, engine)
+    status, told = await explained(assisted[0], client)
+    assert (status, told["excluded"]) == (200, [])
+    reasons = {candidate["tier"]: candidate["reason"] for candidate in told["candidates"]}
+    assert re.search(r"; condensed, about [\d,]+ tokens for a window of 2,048$", reasons["local"])
+    assert "condensed" not in reasons["cloud"]
+    assert await last_request(client, engine) == before
+
+
+@pytest.mark.parametrize("forbidden_by", ["header", "key"])
+async def test_explaining_where_condensing_is_forbidden(
+    forbidden_by: str, assisted: tuple[Gateway, Program, Program], client: aiohttp.ClientSession
+) -> None:
+    """By header or key: the small tier is excluded with both numbers, the large one answers; a wrong header is 400."""
+    gateway = assisted[0]
+    if forbidden_by == "key":
+        await keyed(gateway, "whole route", context="full")
+        _, told = await explained(gateway, client, "whole route")
+    else:
+        _, told = await explained(gateway, client, **{"x-stream-context": "full"})
+    assert (told["tier"], [candidate["tier"] for candidate in told["candidates"]]) == ("cloud", ["cloud"])
+    (out,) = told["excluded"]
+    assert (out["tier"], out["model"]) == ("local", "small")
+    assert re.search(r"has about [\d,]+ tokens, and .* has 2,048 tokens .* may not be condensed", out["why"])
+    status, told = await explained(gateway, client, **{"x-stream-context": "some"})
+    assert (status, "x-stream-context" in told["error"]["message"]) == (400, True)
+
+
 async def test_an_unknown_wish_is_refused(
     assisted: tuple[Gateway, Program, Program], client: aiohttp.ClientSession
 ) -> None:

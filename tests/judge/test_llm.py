@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import web
 
+from stream_core.errors import ConfigError
 from stream_judge.classify import Classifier, LearnedBackend
-from stream_judge.context import Turn
+from stream_judge.context import Turn, select
 from stream_judge.features import Shape
 from stream_judge.grading import read_grades, standard_probabilities
 from stream_judge.llm import CascadeBackend, open_llm
@@ -18,7 +20,10 @@ from stream_judge.query import Query
 from stream_judge.settings import LlmSettings
 from stream_judge.weights import Weights
 
-QUERY = Query((Turn("user", "Why do cats purr when they sleep?"),), ("local", "hpc", "cloud"), Shape())
+QUERY = Query(
+    (Turn("user", "Why do cats purr when they sleep?"),), ("local", "hpc", "cloud"), Shape(), privacy="public"
+)
+CLASSES = ["public", "internal", "restricted"]
 
 
 def answer(**grades: float) -> dict[str, Any]:
@@ -50,7 +55,7 @@ async def model(reply: Any, asked: list[Any], *, hang: bool = False) -> AsyncIte
 
 async def ask(weights: Weights, url: str, **settings: Any) -> Any:
     chosen = LlmSettings(base_url=url, model="m", **settings)
-    async with open_llm(chosen, LearnedBackend(weights), prompt="Grade.", key="") as llm:
+    async with open_llm(chosen, LearnedBackend(weights), prompt="Grade.", key="", classes=CLASSES) as llm:
         return await Classifier(llm, cache_entries=4).classify(QUERY)
 
 
@@ -75,10 +80,12 @@ async def test_the_conversations_tail(weights: Weights) -> None:
     other = (turns[0], Turn("user", "What is a polynomial?"), *turns[2:])
     async with (
         model(answer(C=1.0), asked) as url,
-        open_llm(LlmSettings(base_url=url, model="m"), LearnedBackend(weights), prompt="Grade.", key="") as llm,
+        open_llm(
+            LlmSettings(base_url=url, model="m"), LearnedBackend(weights), prompt="Grade.", key="", classes=CLASSES
+        ) as llm,
     ):
         classifier = Classifier(llm, cache_entries=4)
-        cached = [(await classifier.classify(Query(t, QUERY.tiers, Shape()))).cached for t in (turns, other, turns)]
+        cached = [(await classifier.classify(replace(QUERY, turns=t))).cached for t in (turns, other, turns)]
     assert cached == [False, False, True]
     said = asked[0]["messages"][1]["content"]
     assert "user: What is a knot invariant?" in said
@@ -108,7 +115,7 @@ async def test_cascade(weights: Weights) -> None:
     asked: list[Any] = []
     async with (
         model(answer(A=1.0), asked) as url,
-        open_llm(LlmSettings(base_url=url, model="m"), learned, prompt="Grade.", key="") as llm,
+        open_llm(LlmSettings(base_url=url, model="m"), learned, prompt="Grade.", key="", classes=CLASSES) as llm,
     ):
         far = CascadeBackend(learned, llm, good_enough=0.01, band=0.001)
         near = CascadeBackend(learned, llm, good_enough=0.5, band=1.0)
@@ -123,3 +130,40 @@ def test_reading_grades() -> None:
     grades = read_grades(answer(A=0.2, a=0.2, B=0.4, the=0.2))
     assert grades == pytest.approx((0.5, 0.5, 0.0))
     assert standard_probabilities((1.0, 0.0, 0.0)) == (0.9, 0.9, 0.9)
+
+
+async def test_the_model_sees_nothing_beyond_its_class(weights: Weights) -> None:
+    """What is more confidential than the model's class, or of no known class, is judged by the learned scorer alone."""
+    asked: list[Any] = []
+    async with model(answer(A=0.1, B=0.7, C=0.2), asked) as url:
+        settings = LlmSettings(base_url=url, model="m", privacy="internal")
+        learned = LearnedBackend(weights)
+        async with open_llm(settings, learned, prompt="Grade.", key="", classes=CLASSES) as llm:
+            near = CascadeBackend(learned, llm, good_enough=0.5, band=1.0)
+            for backend in (llm, near):
+                classifier = Classifier(backend, cache_entries=8)
+                spoke = {}
+                for privacy in ("restricted", "", "secret", "internal", "public", "restricted"):
+                    verdict = await classifier.classify(replace(QUERY, privacy=privacy))
+                    spoke[privacy] = verdict.backend
+                assert spoke == dict.fromkeys(("restricted", "", "secret"), "learned") | dict.fromkeys(
+                    ("internal", "public"), "llm"
+                )
+            assert "the judging model sees text up to 'internal' only" in [
+                reason.text
+                for reason in (await llm.score(select(QUERY.turns), replace(QUERY, privacy="restricted"))).score.reasons
+            ]
+    assert len(asked) == 2  # one for each classifier, the other is remembered
+
+
+async def test_a_class_that_the_policy_does_not_know_is_refused(weights: Weights) -> None:
+    """The program does not start with it."""
+    with pytest.raises(ConfigError, match=r"llm\.privacy: 'secret' is not among public, internal, restricted"):
+        async with open_llm(
+            LlmSettings(base_url="http://127.0.0.1:9/v1", model="m", privacy="secret"),
+            LearnedBackend(weights),
+            prompt="",
+            key="",
+            classes=CLASSES,
+        ):
+            pass

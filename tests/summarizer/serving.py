@@ -42,4 +42,5 @@ def to_fit(messages: list[dict[str, Any]], window: int = 2000, **fields: Any) ->
         context_window=window,
         reserved_output=fields.pop("output", 200),
     )
+    fields.setdefault("privacy", "public")
     return pb.FitRequest(conversation=pb.Conversation(messages_json=encode(messages)), target=target, **fields)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -129,6 +130,16 @@ async def test_rest() -> None:
         clock.now += REST_S
         script.answer = "The user said hello."
         assert (await backend.condense(SOURCE, 200, 5)).text == "The user said hello."
+
+
+async def test_failures_at_once_are_one() -> None:
+    """A conversation's blocks are asked for side by side: that all are late is one failure, no reason to rest."""
+    ticks = itertools.count(1000.0, 0.001)
+    async with asking(clock=lambda: next(ticks)) as (backend, script):
+        script.answer = script.hang
+        late = await asyncio.gather(*(backend.condense(SOURCE, 200, 0.2) for _ in range(2 * FAILURES_BEFORE_REST)))
+        assert {answer.reason for answer in late} == {"the model took longer than 200 ms"}
+        assert not backend.resting
 
 
 LOCAL = TierConfig(

@@ -1,4 +1,4 @@
-"""A model's sentence stays only when its numbers, names and identifiers stand in the source."""
+"""A model's sentence stays only when its numbers, names and identifiers stand in the source, and some of its words."""
 
 import pytest
 
@@ -29,6 +29,9 @@ SOURCE = (
         ("O'Brien's invoice is done.", "O'Brien's invoice is done.", 0),
         ("Berlin is far. The user is Anna.", "The user is Anna.", 1),
         ("user (0): The hall is booked.\nuser (9): Paris is nice.", "user (0): The hall is booked.", 1),
+        ("The user is moving the halls.", "The user is moving the halls.", 0),
+        ("That sounds like a great plan!", "", 1),
+        ("The assistant is too small to know the answer.", "", 1),
         ("", "", 0),
     ],
 )

@@ -262,6 +262,34 @@ async def test_model_and_fallback(certificates: Path, config: Path) -> None:
             assert "secret-key" not in program.log()
 
 
+async def test_the_model_sees_nothing_beyond_its_class(certificates: Path, config: Path) -> None:
+    """What is more confidential than the model's class, or of no known class, is extracted and not written ahead."""
+    async with scripted() as script:
+        script.answer = "The price of part 3 is 103 euros."
+        more = {
+            "STREAM_CONFIG": str(config),
+            "STREAM_SUMMARIZER__BACKEND_URL": script.url,
+            "STREAM_SUMMARIZER__BACKEND_MODEL": "big-model",
+            "STREAM_SUMMARIZER__BACKEND_PRIVACY": "internal",
+        }
+        with start("stream_summarizer", env=environment(certificates, **more)) as program:
+            async with channel(program, certificates) as open_one:
+                summarizer = stub(open_one)
+                for privacy in ("restricted", "", "secret"):
+                    fields = {"cache_scope": "key-1", "deadline_ms": 20_000, "privacy": privacy}
+                    talk = [said("user", "The xylophone is confidential."), *long_talk(20)]
+                    reply = await summarizer.Fit(to_fit(talk, **fields), timeout=20)
+                    assert reply.method == pb.METHOD_EXTRACT
+                    assert "extraction (the model sees text up to 'internal' only)" in reply.note
+                    whole = await summarizer.Fit(to_fit(talk, window=20_000, **fields), timeout=20)
+                    assert whole.method == pb.METHOD_UNCHANGED
+                fields["privacy"] = "internal"
+                reply = await summarizer.Fit(to_fit(long_talk(20), **fields), timeout=20)
+                assert reply.method == pb.METHOD_MODEL
+        assert script.asked
+        assert "xylophone" not in str(script.asked)
+
+
 async def test_demo_is_not_asked(certificates: Path) -> None:
     """A backend that is the demo model is never asked, and the note says so."""
     async with scripted() as script:
@@ -290,6 +318,14 @@ async def test_demo_is_not_asked(certificates: Path) -> None:
         ({"STREAM_SUMMARIZER__DEADLINE_MS": "5"}, "STREAM_SUMMARIZER__DEADLINE_MS"),
         ({"STREAM_SUMMARIZER__TLS__KEY": "/nowhere/summarizer.key"}, "/nowhere/summarizer.key"),
         ({"STREAM_SUMMARIZER__BACKEND_MODEL": "m"}, "STREAM_SUMMARIZER__BACKEND_URL"),
+        (
+            {
+                "STREAM_SUMMARIZER__BACKEND_URL": "http://127.0.0.1:9/v1",
+                "STREAM_SUMMARIZER__BACKEND_MODEL": "m",
+                "STREAM_SUMMARIZER__BACKEND_PRIVACY": "secret",
+            },
+            "STREAM_SUMMARIZER__BACKEND_PRIVACY",
+        ),
         ({"STREAM_CONFIG": "TOKENIZER"}, "no tokenizer.json in /nowhere"),
         ({"STREAM_SUMMARIZER__LISTEN": "BUSY"}, "can't listen on"),
     ],

@@ -9,6 +9,7 @@ import typer
 
 from stream_cli import insight_commands, judge
 from stream_cli.batch_commands import batch_app
+from stream_cli.capacity.command import capacity
 from stream_cli.command import HOME, HomeOption, clear_errors
 from stream_core.errors import ConfigError, StreamError
 
@@ -34,6 +35,7 @@ app.add_typer(batch_app, name="batch")
 app.add_typer(judge.app, name="judge")
 app.command()(insight_commands.doctor)
 app.command()(insight_commands.top)
+app.command()(capacity)
 
 
 def _version(asked: bool) -> None:

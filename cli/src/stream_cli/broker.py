@@ -42,10 +42,16 @@ _BATCHES: Final = (
     ),
 )
 """What gateways do with the streams of files, batches and feedback: make, write, read, count, share work, purge."""
+_SUMMARIES: Final = (
+    "$KV.stream-summaries.>",
+    *(f"$JS.API.STREAM.{verb}.KV_stream-summaries" for verb in ("INFO", "CREATE", "MSG.GET")),
+)
+"""What the summarizer does with its bucket, where it has one (`STREAM_SUMMARIZER__STORE_KEY_FILE`)."""
 _PUBLISH: Final = {
     "gateway": [subjects.ALL_LEASES_IN, *_BATCHES],
     "relay": [subjects.ALL_GATEWAYS, subjects.ALL_LEASES_OUT],
     "hpc_dispatch": [subjects.ALL_LEASES_IN, *_LEASE_BUCKET],
+    "summarizer": [*_SUMMARIES],
 }
 _SUBSCRIBE: Final = {
     "gateway": [
@@ -55,6 +61,7 @@ _SUBSCRIBE: Final = {
     ],
     "relay": [subjects.ALL_LEASES_IN],
     "hpc_dispatch": [subjects.ALL_LEASES_OUT, "_INBOX.hpc_dispatch.>"],
+    "summarizer": ["_INBOX.summarizer.>"],
 }
 
 
@@ -166,6 +173,11 @@ def binary() -> Path:
     return Path(other)
 
 
+def permissions(user: str) -> dict[str, dict[str, list[str]]]:
+    """Say what a service may do, as nats-server's configuration has it."""
+    return {"publish": {"allow": _PUBLISH[user]}, "subscribe": {"allow": _SUBSCRIBE[user]}}
+
+
 def configuration(store: Path, passwords: Mapping[str, str]) -> str:
     """Write nats-server's configuration. Its address is not in it: it listens where `stream up` tells it to.
 
@@ -177,7 +189,7 @@ def configuration(store: Path, passwords: Mapping[str, str]) -> str:
         {
             "user": user,
             "password": passwords[user],
-            "permissions": {"publish": {"allow": _PUBLISH[user]}, "subscribe": {"allow": _SUBSCRIBE[user]}},
+            "permissions": permissions(user),
         }
         for user in NATS_USERS
     ]

@@ -253,6 +253,7 @@ def _summarizer(ground: Ground, _wishes: Wishes, deployment: Deployment) -> dict
     if tier is not None:
         env["STREAM_SUMMARIZER__BACKEND_URL"] = tier.base_url
         env["STREAM_SUMMARIZER__BACKEND_MODEL"] = tier.models[0].engine_model
+        env["STREAM_SUMMARIZER__BACKEND_PRIVACY"] = tier.models[0].privacy or tier.privacy
         env["STREAM_SUMMARIZER__BACKEND_CONTEXT"] = str(max(tier.models[0].context_window, _LEAST_BACKEND_CONTEXT))
         if tier.api_key_file is not None:
             env["STREAM_SUMMARIZER__BACKEND_KEY_FILE"] = str(tier.api_key_file)

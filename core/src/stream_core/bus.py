@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from stream_core.broker_client import Client, NatsError
 from stream_core.errors import ConfigError
+from stream_core.nkeys import UserKey
 from stream_core.settings import NatsSettings, read_secret
 from stream_core.telemetry import Once
 
@@ -18,8 +19,14 @@ OnReconnect = Callable[[], Awaitable[None]]
 
 
 class _Client(Client):
-    """nats-py's reader ends for good at a PONG that nobody waits for: of a flush that was cancelled or timed out."""
+    """nats-py's client, mended in two places."""
 
+    def _setup_nkeys_seed_connect(self) -> None:
+        """Log in with a user key; the library would want one more package for that."""
+        key = UserKey(self._nkeys_seed_str or "")
+        self._public_nkey, self._signature_cb = key.public, key.sign
+
+    # The library's reader ends for good at a PONG that nobody waits for: of a flush that was cancelled or timed out.
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():
             self._pongs[0] = asyncio.get_running_loop().create_future()
@@ -51,6 +58,7 @@ async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnec
     if settings.url.startswith("tls://"):
         context = ssl.create_default_context(cafile=settings.ca_file)
     password = read_secret(settings.password_file) if settings.password_file else None
+    seed = read_secret(settings.nkey_file) if settings.nkey_file else None
     try:
         # The library itself would try for ever; at start an operator wants to hear what is wrong.
         async with asyncio.timeout(_FIRST_CONNECT_S):
@@ -61,6 +69,7 @@ async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnec
                 inbox_prefix=f"_INBOX.{name}",  # so that a broker can give each program its own answers only
                 user=settings.user or None,
                 password=password,
+                nkeys_seed_str=seed,
                 tls=context,
                 max_reconnect_attempts=-1,
                 reconnect_time_wait=0.1,  # type: ignore[arg-type]  # typed as whole seconds, and only slept on

@@ -45,6 +45,8 @@ class ModelConfig(Section):
     """Folder with tokenizer.json and tokenizer_config.json, a GGUF file, or OpenAI's *.tiktoken: makes counts exact."""
     price: Price | None = None
     """Needed of the tier "cloud" where `policy.cloud_budget` is set."""
+    privacy: str | None = None
+    """The most confidential class of text that it may see, where that is less than its tier may; None: as its tier."""
     demo: bool = False
     """Its answers are not to be believed; every surface says so."""
 

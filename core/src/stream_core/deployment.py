@@ -10,14 +10,18 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from stream_core.cluster_config import ClusterConfig, ModelConfig, Name, PoolConfig, Section
+from stream_core.detector_config import DetectorConfig, PatternConfig
 from stream_core.errors import ConfigError
+from stream_core.privacy import may_see
 
 __all__ = [
     "CLOUD",
     "ClusterConfig",
     "Deployment",
+    "DetectorConfig",
     "ModelConfig",
     "Name",
+    "PatternConfig",
     "PolicyConfig",
     "PoolConfig",
     "TierConfig",
@@ -67,6 +71,8 @@ class PolicyConfig(Section):
     """Privacy classes, the least confidential first."""
     default_class: str = "public"
     """Of a request whose key and header name none."""
+    detector: DetectorConfig | None = None
+    """Raises a request's class by what stands in its text; None: nobody looks."""
     good_enough: Annotated[float, Field(ge=0, le=1)] = 0.6
     """The cheapest tier whose probability of a good answer reaches this one answers."""
     cloud_share: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -101,11 +107,30 @@ class Deployment(Section):
                 raise ValueError(f"policy.cloud_budget needs the price of each model of {CLOUD!r}, not of {unpriced}")
             if tier.privacy not in known:
                 raise ValueError(f"tier {tier.name!r}: privacy {tier.privacy!r} is not among {self.policy.classes}")
+        self._check_classes()
         # A file without tiers gets the default ones when everything is started; clusters may already name theirs.
         for cluster in self.clusters if self.tiers else ():
             if not any(tier.name == cluster.tier and tier.kind == "hpc" for tier in self.tiers):
                 raise ValueError(f"cluster {cluster.name!r}: {cluster.tier!r} is not a tier of kind hpc")
         return self
+
+    def _check_classes(self) -> None:
+        """See to it that models may see no more than their tier, and that a detector raises to known classes."""
+        classes = self.policy.classes
+        if unknown := sorted((self.policy.detector or DetectorConfig()).classes - set(classes)):
+            raise ValueError(f"policy.detector: {unknown} is not among {classes}")
+        ceilings = {tier.name: tier.privacy for tier in self.tiers}
+        offered = [(tier.name, model) for tier in self.tiers for model in tier.models]
+        pools = [(cluster.tier, pool.model) for cluster in self.clusters for pool in cluster.pools]
+        for tier_name, model in [*offered, *pools]:
+            if model.privacy is None:
+                continue
+            if model.privacy not in classes:
+                raise ValueError(f"model {model.id!r}: privacy {model.privacy!r} is not among {classes}")
+            ceiling = ceilings.get(tier_name)
+            if ceiling is not None and not may_see(classes, ceiling, model.privacy):
+                words = f"privacy {model.privacy!r} is above {ceiling!r}, which is all that its tier may see"
+                raise ValueError(f"model {model.id!r}: {words}")
 
     def tier(self, name: str) -> TierConfig | None:
         """Find an enabled tier."""

@@ -22,6 +22,8 @@ def open_channel(target: str, tls: TlsFiles, *, peer_name: str = "") -> grpc.aio
         credentials,
         options=[
             ("grpc.lb_policy_name", "round_robin"),
+            # A rollout moves a service to other addresses within seconds; the library would wait 30 of them.
+            ("grpc.dns_min_time_between_resolutions_ms", 500),
             ("grpc.keepalive_time_ms", 20_000),
             ("grpc.keepalive_timeout_ms", 5_000),
             ("grpc.keepalive_permit_without_calls", 1),

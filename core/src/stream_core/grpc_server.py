@@ -15,6 +15,10 @@ from stream_core.settings import TlsFiles
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of one gRPC message; a conversation with images may be tens of megabytes."""
 
+_CONNECTION_AGE_MS = 30_000
+"""A client connects again after so long: only then it asks the name service anew, and finds replicas that were added.
+Calls under way are not cut."""
+
 Register = Callable[[grpc.aio.Server], None]
 
 
@@ -50,6 +54,7 @@ async def serve_grpc(address: str, tls: TlsFiles, register: Register, *, grace_s
             ("grpc.max_receive_message_length", MAX_MESSAGE),
             ("grpc.max_send_message_length", MAX_MESSAGE),
             ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ],
     )

@@ -148,6 +148,8 @@ class NatsSettings(BaseModel):
     """tls:// for a broker on another machine; several nodes of a cluster are separated by commas."""
     user: str = ""
     password_file: Path | None = None
+    nkey_file: Path | None = None
+    """Seed of this program's NATS user key ("SU..."), instead of user and password."""
     ca_file: Path | None = None
     pending_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
     """What may wait to be written while the broker is slow or away."""

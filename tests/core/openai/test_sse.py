@@ -55,6 +55,13 @@ def test_cuts_change_nothing(parts: list[bytes], cuts: list[int]) -> None:
     assert b"".join(cut[0]) + cut[1] == data
 
 
+def test_all_short_inputs() -> None:
+    """Whatever the first eight bytes are, whole or byte by byte they give the same: the quick form is no other form."""
+    for length in range(9):
+        for letters in itertools.product((b"a", b"\n", b"\r"), repeat=length):
+            assert split([b"".join(letters)]) == split(list(letters))
+
+
 @patient
 @given(pieces)
 def test_each_event_ends_with_its_first_blank_line(parts: list[bytes]) -> None:

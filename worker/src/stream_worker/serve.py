@@ -278,7 +278,7 @@ class Service:
                     first = False
                     self.first_tokens.add(time.monotonic() - asked)
                     span.event(gen_ai.FIRST_TOKEN)
-                wrong = next((place for place, event in enumerate(events) if event.startswith(_ERROR_EVENT)), None)
+                wrong = _first_error(events)
                 if wrong is not None and await self._engine_is_gone():
                     await self._send_chunks(request, events[:wrong])
                     self._fail(request, "engine_failed", "the engine died in mid-answer", retryable=True)
@@ -353,3 +353,10 @@ class Herald:
             raise SealError("a STOP of another lease, or a repeated one")
         self._stop_opener.open(frame)
         self._last_stop = frame.sequence
+
+
+def _first_error(events: list[bytes]) -> int | None:
+    """Find the first event with which an engine says that it failed; they are few, so all are searched at once."""
+    if _ERROR_EVENT not in b"".join(events):
+        return None
+    return next((place for place, event in enumerate(events) if event.startswith(_ERROR_EVENT)), None)

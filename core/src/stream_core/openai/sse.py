@@ -58,12 +58,7 @@ class EventSplitter:
             self._pending.clear()
             self._size = 0
         self._joint = b"\n"
-        if b"\r" not in data and b"\n\n\n" not in data and not data.startswith(b"\n"):
-            pieces = data.split(b"\n\n")  # the common form; everything else is `_cut`'s
-            tail = pieces.pop()
-            events = [piece + b"\n\n" for piece in pieces]
-        else:
-            events, tail = _cut(data)
+        events, tail = _cut_lines(data) or _cut(data)
         if len(data) > self._max_event:
             self._refuse(max(map(len, events), default=0))
         if tail:
@@ -85,6 +80,23 @@ class EventSplitter:
             raise StreamBroken(
                 f"the engine sends an event of {size:,} bytes or more, at most {self._max_event:,} allowed"
             )
+
+
+def _cut_lines(data: bytes) -> tuple[list[bytes], bytes] | None:
+    """Cut the common form, events of one line each that ends with LF; None where the bytes have another form.
+
+    One search for single line ends finds twice as many pieces in half the time of one for two together.
+    """
+    if b"\r" in data:
+        return None
+    lines = data.split(b"\n")
+    tail = lines.pop()
+    events, between = lines[::2], lines[1::2]
+    if any(between) or not all(events):
+        return None
+    if len(events) > len(between):
+        tail = events.pop() + b"\n" + tail  # a line with its end, and no blank line after it
+    return [event + b"\n\n" for event in events], tail
 
 
 def _cut(data: bytes) -> tuple[list[bytes], bytes]:

@@ -25,29 +25,29 @@ _sym_db = _symbol_database.Default()
 from stream_core.rpc import common_pb2 as stream__core_dot_rpc_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"stream_core/rpc/hpc_dispatch.proto\x12\tstream.v1\x1a\x1cstream_core/rpc/common.proto\"&\n\x10WatchPoolRequest\x12\x12\n\ngateway_id\x18\x01 \x01(\t\"\x8e\x01\n\x04Pool\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\"\n\x07workers\x18\x02 \x03(\x0b\x32\x11.stream.v1.Worker\x12%\n\x06models\x18\x03 \x03(\x0b\x32\x15.stream.v1.ModelState\x12)\n\x08\x63lusters\x18\x04 \x03(\x0b\x32\x17.stream.v1.ClusterState\"d\n\x0c\x43lusterState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06online\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x11\x12\x14\n\x0c\x66\x61ilure_rate\x18\x05 \x01(\x01\"\xa2\x02\n\x06Worker\x12\x10\n\x08lease_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.stream.v1.WorkerState\x12 \n\x06models\x18\x04 \x03(\x0b\x32\x10.stream.v1.Model\x12\x17\n\x0fmlkem768_public\x18\x05 \x01(\x0c\x12\x15\n\rx25519_public\x18\x06 \x01(\x0c\x12\x14\n\x0cmax_requests\x18\x07 \x01(\r\x12\x0f\n\x07running\x18\x08 \x01(\r\x12\x17\n\x0f\x65xpires_unix_ms\x18\t \x01(\x03\x12\x0f\n\x07waiting\x18\x0b \x01(\r\x12\x16\n\x0e\x66irst_token_ms\x18\x0c \x01(\x01\x12\x13\n\x0bopen_secret\x18\n \x01(\x0c\"\x98\x01\n\nModelState\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x16\n\x0equeue_position\x18\x05 \x01(\r\x12\x15\n\rready_unix_ms\x18\x06 \x01(\x03\x12\r\n\x05ready\x18\x07 \x01(\r\x12\x10\n\x08starting\x18\x08 \x01(\r\"[\n\x14RequestWorkerRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0f\n\x07waiting\x18\x03 \x01(\r\x12\x12\n\ngateway_id\x18\x04 \x01(\t\":\n\x12RequestWorkerReply\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.stream.v1.ModelState*\x90\x01\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x16\n\x12WORKER_STATE_READY\x10\x02\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x03\x12\x15\n\x11WORKER_STATE_LOST\x10\x04\x32\x9b\x01\n\x0bHpcDispatch\x12;\n\tWatchPool\x12\x1b.stream.v1.WatchPoolRequest\x1a\x0f.stream.v1.Pool0\x01\x12O\n\rRequestWorker\x12\x1f.stream.v1.RequestWorkerRequest\x1a\x1d.stream.v1.RequestWorkerReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"stream_core/rpc/hpc_dispatch.proto\x12\tstream.v1\x1a\x1cstream_core/rpc/common.proto\"7\n\x10WatchPoolRequest\x12\x12\n\ngateway_id\x18\x01 \x01(\t\x12\x0f\n\x07\x63hanges\x18\x02 \x01(\x08\"\xc1\x01\n\x04Pool\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\"\n\x07workers\x18\x02 \x03(\x0b\x32\x11.stream.v1.Worker\x12%\n\x06models\x18\x03 \x03(\x0b\x32\x15.stream.v1.ModelState\x12)\n\x08\x63lusters\x18\x04 \x03(\x0b\x32\x17.stream.v1.ClusterState\x12\x0e\n\x06\x63hange\x18\x05 \x01(\x08\x12\x0c\n\x04gone\x18\x06 \x03(\x0c\x12\x13\n\x0bstates_told\x18\x07 \x01(\x08\"d\n\x0c\x43lusterState\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06online\x18\x02 \x01(\x08\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08priority\x18\x04 \x01(\x11\x12\x14\n\x0c\x66\x61ilure_rate\x18\x05 \x01(\x01\"\xb0\x02\n\x06Worker\x12\x10\n\x08lease_id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12%\n\x05state\x18\x03 \x01(\x0e\x32\x16.stream.v1.WorkerState\x12 \n\x06models\x18\x04 \x03(\x0b\x32\x10.stream.v1.Model\x12\x17\n\x0fmlkem768_public\x18\x05 \x01(\x0c\x12\x15\n\rx25519_public\x18\x06 \x01(\x0c\x12\x14\n\x0cmax_requests\x18\x07 \x01(\r\x12\x0f\n\x07running\x18\x08 \x01(\r\x12\x17\n\x0f\x65xpires_unix_ms\x18\t \x01(\x03\x12\x0f\n\x07waiting\x18\x0b \x01(\r\x12\x16\n\x0e\x66irst_token_ms\x18\x0c \x01(\x01\x12\x0c\n\x04told\x18\r \x01(\x08\x12\x13\n\x0bopen_secret\x18\n \x01(\x0c\"\x98\x01\n\nModelState\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x16\n\x0equeue_position\x18\x05 \x01(\r\x12\x15\n\rready_unix_ms\x18\x06 \x01(\x03\x12\r\n\x05ready\x18\x07 \x01(\r\x12\x10\n\x08starting\x18\x08 \x01(\r\"[\n\x14RequestWorkerRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07\x63luster\x18\x02 \x01(\t\x12\x0f\n\x07waiting\x18\x03 \x01(\r\x12\x12\n\ngateway_id\x18\x04 \x01(\t\":\n\x12RequestWorkerReply\x12$\n\x05model\x18\x01 \x01(\x0b\x32\x15.stream.v1.ModelState*\x90\x01\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x16\n\x12WORKER_STATE_READY\x10\x02\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x03\x12\x15\n\x11WORKER_STATE_LOST\x10\x04\x32\x9b\x01\n\x0bHpcDispatch\x12;\n\tWatchPool\x12\x1b.stream.v1.WatchPoolRequest\x1a\x0f.stream.v1.Pool0\x01\x12O\n\rRequestWorker\x12\x1f.stream.v1.RequestWorkerRequest\x1a\x1d.stream.v1.RequestWorkerReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stream_core.rpc.hpc_dispatch_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_WORKERSTATE']._serialized_start=968
-  _globals['_WORKERSTATE']._serialized_end=1112
+  _globals['_WORKERSTATE']._serialized_start=1050
+  _globals['_WORKERSTATE']._serialized_end=1194
   _globals['_WATCHPOOLREQUEST']._serialized_start=79
-  _globals['_WATCHPOOLREQUEST']._serialized_end=117
-  _globals['_POOL']._serialized_start=120
-  _globals['_POOL']._serialized_end=262
-  _globals['_CLUSTERSTATE']._serialized_start=264
-  _globals['_CLUSTERSTATE']._serialized_end=364
-  _globals['_WORKER']._serialized_start=367
-  _globals['_WORKER']._serialized_end=657
-  _globals['_MODELSTATE']._serialized_start=660
-  _globals['_MODELSTATE']._serialized_end=812
-  _globals['_REQUESTWORKERREQUEST']._serialized_start=814
-  _globals['_REQUESTWORKERREQUEST']._serialized_end=905
-  _globals['_REQUESTWORKERREPLY']._serialized_start=907
-  _globals['_REQUESTWORKERREPLY']._serialized_end=965
-  _globals['_HPCDISPATCH']._serialized_start=1115
-  _globals['_HPCDISPATCH']._serialized_end=1270
+  _globals['_WATCHPOOLREQUEST']._serialized_end=134
+  _globals['_POOL']._serialized_start=137
+  _globals['_POOL']._serialized_end=330
+  _globals['_CLUSTERSTATE']._serialized_start=332
+  _globals['_CLUSTERSTATE']._serialized_end=432
+  _globals['_WORKER']._serialized_start=435
+  _globals['_WORKER']._serialized_end=739
+  _globals['_MODELSTATE']._serialized_start=742
+  _globals['_MODELSTATE']._serialized_end=894
+  _globals['_REQUESTWORKERREQUEST']._serialized_start=896
+  _globals['_REQUESTWORKERREQUEST']._serialized_end=987
+  _globals['_REQUESTWORKERREPLY']._serialized_start=989
+  _globals['_REQUESTWORKERREPLY']._serialized_end=1047
+  _globals['_HPCDISPATCH']._serialized_start=1197
+  _globals['_HPCDISPATCH']._serialized_end=1352
 # @@protoc_insertion_point(module_scope)

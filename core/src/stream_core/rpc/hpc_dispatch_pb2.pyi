@@ -22,22 +22,30 @@ WORKER_STATE_DRAINING: WorkerState
 WORKER_STATE_LOST: WorkerState
 
 class WatchPoolRequest(_message.Message):
-    __slots__ = ("gateway_id",)
+    __slots__ = ("gateway_id", "changes")
     GATEWAY_ID_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
     gateway_id: str
-    def __init__(self, gateway_id: _Optional[str] = ...) -> None: ...
+    changes: bool
+    def __init__(self, gateway_id: _Optional[str] = ..., changes: _Optional[bool] = ...) -> None: ...
 
 class Pool(_message.Message):
-    __slots__ = ("revision", "workers", "models", "clusters")
+    __slots__ = ("revision", "workers", "models", "clusters", "change", "gone", "states_told")
     REVISION_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
     CLUSTERS_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
+    STATES_TOLD_FIELD_NUMBER: _ClassVar[int]
     revision: int
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
     models: _containers.RepeatedCompositeFieldContainer[ModelState]
     clusters: _containers.RepeatedCompositeFieldContainer[ClusterState]
-    def __init__(self, revision: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ..., clusters: _Optional[_Iterable[_Union[ClusterState, _Mapping]]] = ...) -> None: ...
+    change: bool
+    gone: _containers.RepeatedScalarFieldContainer[bytes]
+    states_told: bool
+    def __init__(self, revision: _Optional[int] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., models: _Optional[_Iterable[_Union[ModelState, _Mapping]]] = ..., clusters: _Optional[_Iterable[_Union[ClusterState, _Mapping]]] = ..., change: _Optional[bool] = ..., gone: _Optional[_Iterable[bytes]] = ..., states_told: _Optional[bool] = ...) -> None: ...
 
 class ClusterState(_message.Message):
     __slots__ = ("name", "online", "reason", "priority", "failure_rate")
@@ -54,7 +62,7 @@ class ClusterState(_message.Message):
     def __init__(self, name: _Optional[str] = ..., online: _Optional[bool] = ..., reason: _Optional[str] = ..., priority: _Optional[int] = ..., failure_rate: _Optional[float] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("lease_id", "cluster", "state", "models", "mlkem768_public", "x25519_public", "max_requests", "running", "expires_unix_ms", "waiting", "first_token_ms", "open_secret")
+    __slots__ = ("lease_id", "cluster", "state", "models", "mlkem768_public", "x25519_public", "max_requests", "running", "expires_unix_ms", "waiting", "first_token_ms", "told", "open_secret")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     CLUSTER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +74,7 @@ class Worker(_message.Message):
     EXPIRES_UNIX_MS_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     FIRST_TOKEN_MS_FIELD_NUMBER: _ClassVar[int]
+    TOLD_FIELD_NUMBER: _ClassVar[int]
     OPEN_SECRET_FIELD_NUMBER: _ClassVar[int]
     lease_id: bytes
     cluster: str
@@ -78,8 +87,9 @@ class Worker(_message.Message):
     expires_unix_ms: int
     waiting: int
     first_token_ms: float
+    told: bool
     open_secret: bytes
-    def __init__(self, lease_id: _Optional[bytes] = ..., cluster: _Optional[str] = ..., state: _Optional[_Union[WorkerState, str]] = ..., models: _Optional[_Iterable[_Union[_common_pb2.Model, _Mapping]]] = ..., mlkem768_public: _Optional[bytes] = ..., x25519_public: _Optional[bytes] = ..., max_requests: _Optional[int] = ..., running: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., waiting: _Optional[int] = ..., first_token_ms: _Optional[float] = ..., open_secret: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, lease_id: _Optional[bytes] = ..., cluster: _Optional[str] = ..., state: _Optional[_Union[WorkerState, str]] = ..., models: _Optional[_Iterable[_Union[_common_pb2.Model, _Mapping]]] = ..., mlkem768_public: _Optional[bytes] = ..., x25519_public: _Optional[bytes] = ..., max_requests: _Optional[int] = ..., running: _Optional[int] = ..., expires_unix_ms: _Optional[int] = ..., waiting: _Optional[int] = ..., first_token_ms: _Optional[float] = ..., told: _Optional[bool] = ..., open_secret: _Optional[bytes] = ...) -> None: ...
 
 class ModelState(_message.Message):
     __slots__ = ("id", "cluster", "state", "reason", "queue_position", "ready_unix_ms", "ready", "starting")

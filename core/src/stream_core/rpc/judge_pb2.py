@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from stream_core.rpc import common_pb2 as stream__core_dot_rpc_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bstream_core/rpc/judge.proto\x12\tstream.v1\x1a\x1cstream_core/rpc/common.proto\"\xc4\x01\n\x0cScoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x05turns\x18\x02 \x03(\x0b\x32\x0f.stream.v1.Turn\x12\r\n\x05tiers\x18\x03 \x03(\t\x12\x12\n\nmodalities\x18\x04 \x03(\t\x12\x12\n\ntool_count\x18\x05 \x01(\r\x12\x19\n\x11structured_output\x18\x06 \x01(\x08\x12\x19\n\x11max_output_tokens\x18\x07 \x01(\r\x12\x13\n\x0b\x63\x61\x63he_scope\x18\x08 \x01(\t\"\"\n\x04Turn\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xf5\x01\n\nScoreReply\x12$\n\x06scores\x18\x01 \x03(\x0b\x32\x14.stream.v1.TierScore\x12\x1f\n\x05level\x18\x02 \x01(\x0e\x32\x10.stream.v1.Level\x12\x12\n\nconfidence\x18\x03 \x01(\x01\x12\x1e\n\x16\x65xpected_output_tokens\x18\x04 \x01(\r\x12\"\n\x07reasons\x18\x05 \x03(\x0b\x32\x11.stream.v1.Reason\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x08 \x01(\x08\x12\x16\n\x0elocal_suffices\x18\t \x01(\x01\"7\n\x06Reason\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x01\x12\x0c\n\x04text\x18\x03 \x01(\t*O\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\r\n\tLEVEL_LOW\x10\x01\x12\x10\n\x0cLEVEL_MEDIUM\x10\x02\x12\x0e\n\nLEVEL_HIGH\x10\x03\x32@\n\x05Judge\x12\x37\n\x05Score\x12\x17.stream.v1.ScoreRequest\x1a\x15.stream.v1.ScoreReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bstream_core/rpc/judge.proto\x12\tstream.v1\x1a\x1cstream_core/rpc/common.proto\"\xd5\x01\n\x0cScoreRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x05turns\x18\x02 \x03(\x0b\x32\x0f.stream.v1.Turn\x12\r\n\x05tiers\x18\x03 \x03(\t\x12\x12\n\nmodalities\x18\x04 \x03(\t\x12\x12\n\ntool_count\x18\x05 \x01(\r\x12\x19\n\x11structured_output\x18\x06 \x01(\x08\x12\x19\n\x11max_output_tokens\x18\x07 \x01(\r\x12\x13\n\x0b\x63\x61\x63he_scope\x18\x08 \x01(\t\x12\x0f\n\x07privacy\x18\t \x01(\t\"\"\n\x04Turn\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xf5\x01\n\nScoreReply\x12$\n\x06scores\x18\x01 \x03(\x0b\x32\x14.stream.v1.TierScore\x12\x1f\n\x05level\x18\x02 \x01(\x0e\x32\x10.stream.v1.Level\x12\x12\n\nconfidence\x18\x03 \x01(\x01\x12\x1e\n\x16\x65xpected_output_tokens\x18\x04 \x01(\r\x12\"\n\x07reasons\x18\x05 \x03(\x0b\x32\x11.stream.v1.Reason\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0e\n\x06\x63\x61\x63hed\x18\x08 \x01(\x08\x12\x16\n\x0elocal_suffices\x18\t \x01(\x01\"7\n\x06Reason\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0e\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x01\x12\x0c\n\x04text\x18\x03 \x01(\t*O\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\r\n\tLEVEL_LOW\x10\x01\x12\x10\n\x0cLEVEL_MEDIUM\x10\x02\x12\x0e\n\nLEVEL_HIGH\x10\x03\x32@\n\x05Judge\x12\x37\n\x05Score\x12\x17.stream.v1.ScoreRequest\x1a\x15.stream.v1.ScoreReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stream_core.rpc.judge_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LEVEL']._serialized_start=612
-  _globals['_LEVEL']._serialized_end=691
+  _globals['_LEVEL']._serialized_start=629
+  _globals['_LEVEL']._serialized_end=708
   _globals['_SCOREREQUEST']._serialized_start=73
-  _globals['_SCOREREQUEST']._serialized_end=269
-  _globals['_TURN']._serialized_start=271
-  _globals['_TURN']._serialized_end=305
-  _globals['_SCOREREPLY']._serialized_start=308
-  _globals['_SCOREREPLY']._serialized_end=553
-  _globals['_REASON']._serialized_start=555
-  _globals['_REASON']._serialized_end=610
-  _globals['_JUDGE']._serialized_start=693
-  _globals['_JUDGE']._serialized_end=757
+  _globals['_SCOREREQUEST']._serialized_end=286
+  _globals['_TURN']._serialized_start=288
+  _globals['_TURN']._serialized_end=322
+  _globals['_SCOREREPLY']._serialized_start=325
+  _globals['_SCOREREPLY']._serialized_end=570
+  _globals['_REASON']._serialized_start=572
+  _globals['_REASON']._serialized_end=627
+  _globals['_JUDGE']._serialized_start=710
+  _globals['_JUDGE']._serialized_end=774
 # @@protoc_insertion_point(module_scope)

@@ -20,7 +20,7 @@ LEVEL_MEDIUM: Level
 LEVEL_HIGH: Level
 
 class ScoreRequest(_message.Message):
-    __slots__ = ("request_id", "turns", "tiers", "modalities", "tool_count", "structured_output", "max_output_tokens", "cache_scope")
+    __slots__ = ("request_id", "turns", "tiers", "modalities", "tool_count", "structured_output", "max_output_tokens", "cache_scope", "privacy")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TURNS_FIELD_NUMBER: _ClassVar[int]
     TIERS_FIELD_NUMBER: _ClassVar[int]
@@ -29,6 +29,7 @@ class ScoreRequest(_message.Message):
     STRUCTURED_OUTPUT_FIELD_NUMBER: _ClassVar[int]
     MAX_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     CACHE_SCOPE_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     turns: _containers.RepeatedCompositeFieldContainer[Turn]
     tiers: _containers.RepeatedScalarFieldContainer[str]
@@ -37,7 +38,8 @@ class ScoreRequest(_message.Message):
     structured_output: bool
     max_output_tokens: int
     cache_scope: str
-    def __init__(self, request_id: _Optional[str] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., tiers: _Optional[_Iterable[str]] = ..., modalities: _Optional[_Iterable[str]] = ..., tool_count: _Optional[int] = ..., structured_output: _Optional[bool] = ..., max_output_tokens: _Optional[int] = ..., cache_scope: _Optional[str] = ...) -> None: ...
+    privacy: str
+    def __init__(self, request_id: _Optional[str] = ..., turns: _Optional[_Iterable[_Union[Turn, _Mapping]]] = ..., tiers: _Optional[_Iterable[str]] = ..., modalities: _Optional[_Iterable[str]] = ..., tool_count: _Optional[int] = ..., structured_output: _Optional[bool] = ..., max_output_tokens: _Optional[int] = ..., cache_scope: _Optional[str] = ..., privacy: _Optional[str] = ...) -> None: ...
 
 class Turn(_message.Message):
     __slots__ = ("role", "text")

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n stream_core/rpc/summarizer.proto\x12\tstream.v1\"9\n\x0c\x43onversation\x12\x15\n\rmessages_json\x18\x01 \x01(\x0c\x12\x12\n\ntools_json\x18\x02 \x01(\x0c\"V\n\x06Target\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x03 \x01(\r\x12\x17\n\x0freserved_output\x18\x04 \x01(\r\"t\n\x0c\x43ountRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x17.stream.v1.Conversation\x12!\n\x06target\x18\x03 \x01(\x0b\x32\x11.stream.v1.Target\"+\n\nCountReply\x12\x0e\n\x06tokens\x18\x01 \x01(\r\x12\r\n\x05\x65xact\x18\x02 \x01(\x08\"\xb7\x01\n\nFitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x17.stream.v1.Conversation\x12!\n\x06target\x18\x03 \x01(\x0b\x32\x11.stream.v1.Target\x12\x13\n\x0b\x63\x61\x63he_scope\x18\x04 \x01(\t\x12\x19\n\x11\x66orbid_condensing\x18\x05 \x01(\x08\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x06 \x01(\r\"\xc5\x01\n\x08\x46itReply\x12\x0c\n\x04\x66its\x18\x01 \x01(\x08\x12\x15\n\rmessages_json\x18\x02 \x01(\x0c\x12!\n\x06method\x18\x03 \x01(\x0e\x32\x11.stream.v1.Method\x12\x15\n\rtokens_before\x18\x04 \x01(\r\x12\x14\n\x0ctokens_after\x18\x05 \x01(\r\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12\'\n\tcondensed\x18\x07 \x03(\x0b\x32\x14.stream.v1.TurnRange\x12\x0c\n\x04note\x18\x08 \x01(\t\"(\n\tTurnRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r*\\\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x14\n\x10METHOD_UNCHANGED\x10\x01\x12\x10\n\x0cMETHOD_MODEL\x10\x02\x12\x12\n\x0eMETHOD_EXTRACT\x10\x03\x32x\n\nSummarizer\x12\x37\n\x05\x43ount\x12\x17.stream.v1.CountRequest\x1a\x15.stream.v1.CountReply\x12\x31\n\x03\x46it\x12\x15.stream.v1.FitRequest\x1a\x13.stream.v1.FitReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n stream_core/rpc/summarizer.proto\x12\tstream.v1\"9\n\x0c\x43onversation\x12\x15\n\rmessages_json\x18\x01 \x01(\x0c\x12\x12\n\ntools_json\x18\x02 \x01(\x0c\"V\n\x06Target\x12\x0c\n\x04tier\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x16\n\x0e\x63ontext_window\x18\x03 \x01(\r\x12\x17\n\x0freserved_output\x18\x04 \x01(\r\"t\n\x0c\x43ountRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x17.stream.v1.Conversation\x12!\n\x06target\x18\x03 \x01(\x0b\x32\x11.stream.v1.Target\"+\n\nCountReply\x12\x0e\n\x06tokens\x18\x01 \x01(\r\x12\r\n\x05\x65xact\x18\x02 \x01(\x08\"\xc8\x01\n\nFitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12-\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x17.stream.v1.Conversation\x12!\n\x06target\x18\x03 \x01(\x0b\x32\x11.stream.v1.Target\x12\x13\n\x0b\x63\x61\x63he_scope\x18\x04 \x01(\t\x12\x19\n\x11\x66orbid_condensing\x18\x05 \x01(\x08\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x06 \x01(\r\x12\x0f\n\x07privacy\x18\x07 \x01(\t\"\xc5\x01\n\x08\x46itReply\x12\x0c\n\x04\x66its\x18\x01 \x01(\x08\x12\x15\n\rmessages_json\x18\x02 \x01(\x0c\x12!\n\x06method\x18\x03 \x01(\x0e\x32\x11.stream.v1.Method\x12\x15\n\rtokens_before\x18\x04 \x01(\r\x12\x14\n\x0ctokens_after\x18\x05 \x01(\r\x12\r\n\x05\x65xact\x18\x06 \x01(\x08\x12\'\n\tcondensed\x18\x07 \x03(\x0b\x32\x14.stream.v1.TurnRange\x12\x0c\n\x04note\x18\x08 \x01(\t\"(\n\tTurnRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r*\\\n\x06Method\x12\x16\n\x12METHOD_UNSPECIFIED\x10\x00\x12\x14\n\x10METHOD_UNCHANGED\x10\x01\x12\x10\n\x0cMETHOD_MODEL\x10\x02\x12\x12\n\x0eMETHOD_EXTRACT\x10\x03\x32x\n\nSummarizer\x12\x37\n\x05\x43ount\x12\x17.stream.v1.CountRequest\x1a\x15.stream.v1.CountReply\x12\x31\n\x03\x46it\x12\x15.stream.v1.FitRequest\x1a\x13.stream.v1.FitReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stream_core.rpc.summarizer_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_METHOD']._serialized_start=785
-  _globals['_METHOD']._serialized_end=877
+  _globals['_METHOD']._serialized_start=802
+  _globals['_METHOD']._serialized_end=894
   _globals['_CONVERSATION']._serialized_start=47
   _globals['_CONVERSATION']._serialized_end=104
   _globals['_TARGET']._serialized_start=106
@@ -42,11 +42,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COUNTREPLY']._serialized_start=312
   _globals['_COUNTREPLY']._serialized_end=355
   _globals['_FITREQUEST']._serialized_start=358
-  _globals['_FITREQUEST']._serialized_end=541
-  _globals['_FITREPLY']._serialized_start=544
-  _globals['_FITREPLY']._serialized_end=741
-  _globals['_TURNRANGE']._serialized_start=743
-  _globals['_TURNRANGE']._serialized_end=783
-  _globals['_SUMMARIZER']._serialized_start=879
-  _globals['_SUMMARIZER']._serialized_end=999
+  _globals['_FITREQUEST']._serialized_end=558
+  _globals['_FITREPLY']._serialized_start=561
+  _globals['_FITREPLY']._serialized_end=758
+  _globals['_TURNRANGE']._serialized_start=760
+  _globals['_TURNRANGE']._serialized_end=800
+  _globals['_SUMMARIZER']._serialized_start=896
+  _globals['_SUMMARIZER']._serialized_end=1016
 # @@protoc_insertion_point(module_scope)

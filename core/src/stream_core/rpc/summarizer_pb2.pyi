@@ -57,20 +57,22 @@ class CountReply(_message.Message):
     def __init__(self, tokens: _Optional[int] = ..., exact: _Optional[bool] = ...) -> None: ...
 
 class FitRequest(_message.Message):
-    __slots__ = ("request_id", "conversation", "target", "cache_scope", "forbid_condensing", "deadline_ms")
+    __slots__ = ("request_id", "conversation", "target", "cache_scope", "forbid_condensing", "deadline_ms", "privacy")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     CONVERSATION_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CACHE_SCOPE_FIELD_NUMBER: _ClassVar[int]
     FORBID_CONDENSING_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    PRIVACY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     conversation: Conversation
     target: Target
     cache_scope: str
     forbid_condensing: bool
     deadline_ms: int
-    def __init__(self, request_id: _Optional[str] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., cache_scope: _Optional[str] = ..., forbid_condensing: _Optional[bool] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+    privacy: str
+    def __init__(self, request_id: _Optional[str] = ..., conversation: _Optional[_Union[Conversation, _Mapping]] = ..., target: _Optional[_Union[Target, _Mapping]] = ..., cache_scope: _Optional[str] = ..., forbid_condensing: _Optional[bool] = ..., deadline_ms: _Optional[int] = ..., privacy: _Optional[str] = ...) -> None: ...
 
 class FitReply(_message.Message):
     __slots__ = ("fits", "messages_json", "method", "tokens_before", "tokens_after", "exact", "condensed", "note")

@@ -87,8 +87,7 @@ class Sender:
         """
         frames = []
         while chunks and self.writable:
-            payload, flags = _take_payload(chunks)
-            size = sum(map(len, payload))
+            payload, flags, size = _take_payload(chunks)
             frames.append(self._frame(FrameType.DATA, dump_chunks(payload), flags, size))
             self._sent += size
         return frames
@@ -146,15 +145,19 @@ class Sender:
         return frame
 
 
-def _take_payload(chunks: deque[Chunk]) -> tuple[list[Chunk], int]:
-    """Take at most MAX_PAYLOAD bytes of chunks; only a chunk that is longer by itself is cut."""
-    batch: list[Chunk] = []
-    room = MAX_PAYLOAD
-    while chunks and len(chunks[0]) <= room:
-        room -= len(chunks[0])
+def _take_payload(chunks: deque[Chunk]) -> tuple[list[Chunk], int, int]:
+    """Take at most MAX_PAYLOAD bytes of chunks, with flags and size; only a chunk that is longer by itself is cut."""
+    size = sum(map(len, chunks))
+    if size <= MAX_PAYLOAD:
+        batch = list(chunks)
+        chunks.clear()
+        return batch, Flag.NONE, size
+    batch, size = [], 0
+    while len(chunks[0]) <= MAX_PAYLOAD - size:
+        size += len(chunks[0])
         batch.append(chunks.popleft())
     if batch:
-        return batch, Flag.NONE
+        return batch, Flag.NONE, size
     whole = memoryview(chunks.popleft())
     chunks.appendleft(whole[MAX_PAYLOAD:])
-    return [whole[:MAX_PAYLOAD]], Flag.CONTINUED
+    return [whole[:MAX_PAYLOAD]], Flag.CONTINUED, MAX_PAYLOAD

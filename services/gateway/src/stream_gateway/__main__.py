@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import socket
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -25,14 +26,16 @@ from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.service import Batches
+from stream_gateway.doorway import Doorway, door_limits
 from stream_gateway.feedback import RecentAnswers
+from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
-from stream_gateway.settings import GatewaySettings
+from stream_gateway.settings import GatewaySettings, HttpsFiles
 from stream_gateway.spending import Spending
 from stream_gateway.watch import FileWatch, follow
 
@@ -69,6 +72,7 @@ async def serve(stop: asyncio.Event) -> None:
     configure_logs("stream-gateway", settings.log_level)
     tracing.configure("gateway", settings.traces)
     running = Running()
+    _check(settings.https)
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         keyring = Keyring(settings.keys_file)
@@ -77,9 +81,9 @@ async def serve(stop: asyncio.Event) -> None:
         stack.push_async_callback(judge.aclose)
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
-        recent, spending = RecentAnswers(), Spending(time.time)
-        attended = AttendedPipeline(judge, fitting, spending)
-        lines_way = Pipeline(judge, fitting, spending)
+        recent, spending, fetcher = RecentAnswers(), Spending(time.time), Fetcher(settings.fetch_urls)
+        attended = AttendedPipeline(judge, fitting, spending, fetcher)
+        lines_way = Pipeline(judge, fitting, spending, fetcher)
         batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending)
         stack.push_async_callback(batches.aclose)
         means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent, settings.trace_content)
@@ -95,27 +99,13 @@ async def serve(stop: asyncio.Event) -> None:
                 message_routes(means),
             ]
 
-        meters.watch(running, registry, attended.waited_s)
         numbers = partial(open_here, settings.host, settings.metrics_port)
         app = App(means, endpoints(batches, registry), batches, running.why_not, more, numbers)
-        metrics = serve_metrics(settings.metrics_host, settings.metrics_port, running.why_not)
-        told = await stack.enter_async_context(metrics)
-        server = _Server(
-            uvicorn.Config(
-                app,
-                http="httptools",
-                ws="none",
-                loop="none",
-                lifespan="off",
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                timeout_keep_alive=settings.keep_alive_s,
-                timeout_graceful_shutdown=_LAST_WRITES_S,
-            )
+        meters.watch(running, registry, attended.waited_s)
+        told = await stack.enter_async_context(
+            serve_metrics(settings.metrics_host, settings.metrics_port, running.why_not)
         )
+        server = _server(app, settings)
         async with asyncio.TaskGroup() as tasks:
             follower = tasks.create_task(keyring.follow(settings.reload_interval_s))
             serving = tasks.create_task(server.serve(sockets=[listener]))
@@ -136,6 +126,28 @@ async def serve(stop: asyncio.Event) -> None:
             server.should_exit = True
             await serving
             follower.cancel()
+
+
+def _server(app: App, settings: GatewaySettings) -> _Server:
+    """Set the server up, with the limits of connections."""
+    return _Server(
+        uvicorn.Config(
+            app,
+            http=partial(Doorway, door_limits(settings)),  # type: ignore[arg-type]  # it is only ever called
+            ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=settings.keep_alive_s,
+            timeout_graceful_shutdown=_LAST_WRITES_S,
+            ssl_certfile=settings.https.certificate if settings.https else None,
+            ssl_keyfile=settings.https.key if settings.https else None,
+        )
+    )
 
 
 @contextlib.asynccontextmanager
@@ -161,6 +173,20 @@ async def _registry(settings: GatewaySettings) -> AsyncIterator[Registry]:
         if follower is not None:
             follower.cancel()
         await registry.aclose()
+
+
+def _check(https: HttpsFiles | None) -> None:
+    """Try certificate and key once.
+
+    Raises:
+        ConfigError: one can't be read, or they do not belong together.
+    """
+    if https is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(https.certificate, https.key)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise ConfigError(f"{https.certificate} and {https.key}: {reason}", param="https") from error
 
 
 @contextlib.contextmanager

@@ -10,25 +10,19 @@ from typing import Any, Final
 import orjson
 
 from stream_core.deployment import PolicyConfig
-from stream_gateway.accounts.principal import Principal
-from stream_gateway.routing import request_class
 
 _MOST: Final = 16 * 1024
 """Bytes of what was asked, and of what was answered."""
 
 
-def may_be_shown(policy: PolicyConfig, principal: Principal, privacy: str | None) -> bool:
+def may_be_shown(policy: PolicyConfig, privacy: str) -> bool:
     """Tell whether a request is of the class whose text may be shown.
 
     Args:
         policy: with the classes.
-        principal: whose request it is.
-        privacy: what its header says.
-
-    Raises:
-        StreamError: the header or the key names no class.
+        privacy: the request's class, as key, header and detector have made it.
     """
-    return len(policy.classes) > 1 and request_class(policy, principal.privacy, privacy) == policy.classes[0]
+    return len(policy.classes) > 1 and privacy == policy.classes[0]
 
 
 def asked(messages: Any) -> str:

@@ -130,6 +130,7 @@ class Fitting:
         *,
         request_id: str,
         cache_scope: str,
+        privacy: str,
         whole: bool = False,
     ) -> Fitted | Unfit:
         """Make a request fit a candidate; never raises for a summarizer that is away or slow.
@@ -141,6 +142,7 @@ class Fitting:
             model: the candidate.
             request_id: hex.
             cache_scope: within which summaries may be shared.
+            privacy: the request's class; a model that summarises sees nothing beyond its own.
             whole: nothing may be condensed.
         """
         if chat.path != CHAT:
@@ -161,6 +163,7 @@ class Fitting:
                 tier=tier.name, model=model.id, context_window=window, reserved_output=min(reserved, window)
             ),
             cache_scope=cache_scope,
+            privacy=privacy,
             forbid_condensing=whole,
         )
         reply = await self._ask(request)

@@ -66,22 +66,24 @@ class Judge:
         if self._channel is not None:
             await self._channel.close()
 
-    async def score(self, chat: ChatRequest, tiers: Sequence[str], *, request_id: str, cache_scope: str) -> Verdict:
+    async def score(
+        self, chat: ChatRequest, tiers: Sequence[str], *, request_id: str, privacy: str, cache_scope: str
+    ) -> Verdict:
         """Score a request for the tiers that may see it; never raises for a judge that is away or slow.
 
         Args:
             chat: the request.
             tiers: names, cheapest first.
             request_id: hex.
+            privacy: the request's class; a language model that judges sees nothing beyond its own.
             cache_scope: within which the judge may share its answers; empty: with everybody.
         """
         if self._stub is None or not tiers:
             return self._default(tiers, "no judge")
         try:
             with step(_SCORE, kind=Kind.CLIENT, attributes=call_attributes(_SCORE)):
-                reply = await self._stub.Score(
-                    score_request(chat, tiers, request_id, cache_scope), timeout=self._deadline_s, metadata=metadata()
-                )
+                question = score_request(chat, tiers, request_id, privacy, cache_scope)
+                reply = await self._stub.Score(question, timeout=self._deadline_s, metadata=metadata())
         except grpc.aio.AioRpcError as error:
             late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             return self._default(tiers, "judge too slow" if late else "judge away")
@@ -98,7 +100,9 @@ class Judge:
         return Verdict(dict.fromkeys(tiers, self._default_score), f"{note}, default score")
 
 
-def score_request(chat: ChatRequest, tiers: Sequence[str], request_id: str, cache_scope: str) -> judge_pb2.ScoreRequest:
+def score_request(
+    chat: ChatRequest, tiers: Sequence[str], request_id: str, privacy: str, cache_scope: str
+) -> judge_pb2.ScoreRequest:
     """Build the question: the conversation's tail, each turn by its head and its end when it is very long."""
     return judge_pb2.ScoreRequest(
         request_id=request_id,
@@ -109,6 +113,7 @@ def score_request(chat: ChatRequest, tiers: Sequence[str], request_id: str, cach
         structured_output=chat.structured,
         max_output_tokens=min(chat.max_output or 0, 2**32 - 1),
         cache_scope=cache_scope,
+        privacy=privacy,
     )
 
 

@@ -6,8 +6,10 @@ first bytes is replaced by the next one; who may see the prompt is asked again b
 """
 
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
+
+import orjson
 
 from stream_core.cluster_config import ModelConfig, Price
 from stream_core.deployment import CLOUD, PolicyConfig, TierConfig
@@ -29,7 +31,10 @@ from stream_gateway.adapting import CloudShare
 from stream_gateway.attempts import Attempts
 from stream_gateway.backends.contract import Answer, Call, Tell
 from stream_gateway.backends.registry import Entry, Generation
+from stream_gateway.fetching.fetcher import Fetcher
+from stream_gateway.fetching.links import Link
 from stream_gateway.fitting import Fitted, Fitting, Unfit
+from stream_gateway.foresight import foresee
 from stream_gateway.judging import Judge, Verdict
 from stream_gateway.phases import Phases
 from stream_gateway.routing import (
@@ -45,7 +50,9 @@ from stream_gateway.routing import (
     request_class,
     resolve,
     route,
+    unseen,
 )
+from stream_gateway.settings import FetchSettings
 from stream_gateway.spending import Spending
 
 _ABOUT_THE_TIER = frozenset({404, 405, 413, 429})
@@ -66,6 +73,8 @@ class Trail:
     """Whether no other tier or model can answer any more."""
     context: str = ""
     """How the conversation was condensed; empty when it was sent whole."""
+    privacy: str = ""
+    """The request's class, whoever or whatever set it; empty until it is known."""
     choice: str = ""
     """Why this tier and model."""
     notes: list[str] = field(default_factory=list)
@@ -108,8 +117,16 @@ class Begun:
 class Pipeline:
     """Judge, policy, summarizer and backends in their order."""
 
-    def __init__(self, judge: Judge, fitting: Fitting, spending: Spending) -> None:
-        """Use these services; `spending` is what the gateway knows of the cloud's cost."""
+    def __init__(self, judge: Judge, fitting: Fitting, spending: Spending, fetcher: Fetcher | None = None) -> None:
+        """Use these services.
+
+        Args:
+            judge: scores tiers.
+            fitting: makes conversations fit.
+            spending: what the gateway knows of the cloud's cost.
+            fetcher: of images; None fetches nothing.
+        """
+        self._fetcher = fetcher or Fetcher(FetchSettings())
         self._judge = judge
         self._fitting = fitting
         self._spending = spending
@@ -128,31 +145,28 @@ class Pipeline:
             StreamError: nobody answers it, with the reason.
         """
         tiers = generation.view()
-        ask = _ask(asked, generation, tiers)
+        ask = await _ask(asked, generation, tiers, trail)
+        links = self._fetcher.check(asked.chat.body, generation.deployment.policy.classes, ask.privacy)
         plan = await self._plan(asked, ask, generation, tiers, trail)
         asked.phases.lap("judge")
         named = ask.pin.tier is not None
         if not plan.candidates:
             raise refusal(plan)
         retention.chosen(plan.candidates[0].tier, named=named)
+        asked = await self._inlined(asked, links)
         for waking in plan.waking:
             generation.entries[waking.tier].backend.wake(waking.model, ask.allowed_clusters)
         failures: list[StreamError] = []
         for candidate in plan.candidates:
             entry = generation.entries[candidate.tier]
-            if out := barred(ask, candidate.tier, entry.tier.privacy, generation.deployment.policy):
+            policy = generation.deployment.policy
+            if out := barred(ask, candidate.tier, entry.tier.privacy, policy) or unseen(
+                ask, candidate.tier, candidate.model, policy
+            ):
                 raise NotAllowed(out.words)
             trail.tier, trail.model = candidate.tier, candidate.model.id
             trail.certain = candidate is plan.candidates[-1]
-            fitted = await self._fitting.fit(
-                asked.chat,
-                asked.body_bytes,
-                entry.tier,
-                candidate.model,
-                request_id=to_hex(asked.request_id),
-                cache_scope=asked.principal.id,
-                whole=asked.whole or asked.principal.whole,
-            )
+            fitted = await self._fit(asked, candidate, entry, ask.privacy, whole=asked.whole or asked.principal.whole)
             asked.phases.lap("summarise")
             if isinstance(fitted, Unfit):
                 words = fitted.words(f"{candidate.tier}/{candidate.model.id}")
@@ -193,15 +207,26 @@ class Pipeline:
         self._attempts.ended(request_id, usage)
         return self._spending.end(request_id, usage=usage, events=events, begun=True)
 
-    async def explain(self, asked: Asked, generation: Generation) -> tuple[Plan, Verdict]:
+    async def explain(self, asked: Asked, generation: Generation, trail: Trail | None = None) -> tuple[Plan, Verdict]:
         """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
-        tiers = generation.view()
-        ask, policy = _ask(asked, generation, tiers), generation.deployment.policy
+        ask = await _ask(asked, generation, generation.view(), trail or Trail())
+        plan, verdict = await self._judged(asked, ask, generation)
+
+        def measure(candidate: Candidate) -> Awaitable[Fitted | Unfit]:
+            return self._fit(asked, candidate, generation.entries[candidate.tier], ask.privacy, whole=True)
+
+        return await foresee(plan, measure, whole=asked.whole or asked.principal.whole), verdict
+
+    async def _judged(self, asked: Asked, ask: Ask, generation: Generation) -> tuple[Plan, Verdict]:
+        """Judge and route without learning from it."""
+        tiers, policy = generation.view(), generation.deployment.policy
+        self._fetcher.check(asked.chat.body, policy.classes, ask.privacy)
         seeing = [tier.name for tier in permitted(ask, tiers, policy)]
         verdict = await self._judge.score(
             asked.chat,
             seeing,
             request_id=to_hex(asked.request_id),
+            privacy=ask.privacy,
             cache_scope="" if ask.privacy == policy.classes[0] else asked.principal.id,
         )
         scores = {} if ask.pin.tier is not None else verdict.scores
@@ -214,7 +239,8 @@ class Pipeline:
         Raises:
             StreamError: nobody would answer it.
         """
-        plan, _ = await self.explain(asked, generation)
+        ask = await _ask(asked, generation, generation.view(), Trail())
+        plan, _ = await self._judged(asked, ask, generation)
         if not plan.candidates:
             raise refusal(plan)
         first = plan.candidates[0]
@@ -234,6 +260,7 @@ class Pipeline:
             asked.chat,
             seeing,
             request_id=to_hex(asked.request_id),
+            privacy=ask.privacy,
             # Equal questions of several keys share a score only where anybody may see them.
             cache_scope="" if ask.privacy == policy.classes[0] else asked.principal.id,
         )
@@ -256,6 +283,29 @@ class Pipeline:
             if waking.state != "offline"
         ]
         return plan
+
+    async def _fit(
+        self, asked: Asked, candidate: Candidate, entry: Entry, privacy: str, *, whole: bool
+    ) -> Fitted | Unfit:
+        return await self._fitting.fit(
+            asked.chat,
+            asked.body_bytes,
+            entry.tier,
+            candidate.model,
+            request_id=to_hex(asked.request_id),
+            cache_scope=asked.principal.id,
+            privacy=privacy,
+            whole=whole,
+        )
+
+    async def _inlined(self, asked: Asked, links: list[Link]) -> Asked:
+        """Fetch what a request names by its address, and put it in."""
+        if not links:
+            return asked
+        body = await self._fetcher.inlined(asked.chat.body, links)
+        more = len(orjson.dumps(body)) - len(orjson.dumps(asked.chat.body))
+        chat = replace(asked.chat, body=body, media_bytes=asked.chat.media_bytes + more)
+        return replace(asked, chat=chat, body_bytes=asked.body_bytes + more)
 
     def _wanted(self, policy: PolicyConfig) -> float | None:
         """The cloud's share, changed so that the budget lasts for the month."""
@@ -287,11 +337,18 @@ def _need(spending: Spending, asked: Asked, tier: TierConfig, model: ModelConfig
     )
 
 
-def _ask(asked: Asked, generation: Generation, tiers: list[TierView]) -> Ask:
+async def _ask(asked: Asked, generation: Generation, tiers: list[TierView], trail: Trail) -> Ask:
     principal, chat = asked.principal, asked.chat
+    pin = resolve(chat.model, tiers, principal.tiers, principal.clusters)
+    trail.privacy = request_class(generation.deployment.policy, principal.privacy, asked.privacy)
+    found = await generation.detector.raised(chat.body, trail.privacy)
+    if found is not None:
+        trail.privacy = found.privacy
+        trail.notes.append(f"raised to {found.privacy}: {found.words}")
     return Ask(
-        pin=resolve(chat.model, tiers, principal.tiers, principal.clusters),
-        privacy=request_class(generation.deployment.policy, principal.privacy, asked.privacy),
+        pin=pin,
+        privacy=trail.privacy,
+        raised=found.words if found else "",
         tiers=principal.tiers,
         modalities=chat.modalities,
         max_output=chat.max_output,

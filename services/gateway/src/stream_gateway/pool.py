@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc.aio
 from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
@@ -108,6 +108,7 @@ class PoolWatch:
         self._asked: set[asyncio.Task[None]] = set()
         self._stub: hpc_dispatch_pb2_grpc.HpcDispatchStub | None = None
         self._keys: dict[tuple[bytes, bytes], MLKEM768X25519PublicKey] = {}
+        self._known: dict[bytes, PooledWorker] = {}
         self.snapshot = EMPTY
         self.connected = False
         self.on_lost: list[OnLost] = []
@@ -155,7 +156,7 @@ class PoolWatch:
             self._stub = hpc_dispatch_pb2_grpc.HpcDispatchStub(channel)  # type: ignore[no-untyped-call]  # generated
             while True:
                 try:
-                    watch = hpc_dispatch_pb2.WatchPoolRequest(gateway_id=to_hex(self._gateway_id))
+                    watch = hpc_dispatch_pb2.WatchPoolRequest(gateway_id=to_hex(self._gateway_id), changes=True)
                     async for pool in self._stub.WatchPool(watch, wait_for_ready=True):
                         if not self.connected:
                             _log.info("watching the pool")
@@ -168,34 +169,61 @@ class PoolWatch:
                 await asyncio.sleep(_RETRY_S)
 
     def _take(self, pool: hpc_dispatch_pb2.Pool) -> None:
-        workers = {}
-        alive = set()
+        """Take the whole pool, or what has changed of it."""
+        before = self.snapshot
+        if not pool.change:
+            self._known = {}
+        told = {*pool.gone, *(worker.lease_id for worker in pool.workers)}
+        # Of a change, who is not named stays as he was; of a whole pool, nobody does.
+        workers = {
+            lease_id: worker for lease_id, worker in before.workers.items() if pool.change and lease_id not in told
+        }
+        alive = {lease_id for lease_id in before.alive if pool.change and lease_id not in told}
+        for lease_id in pool.gone:
+            self._known.pop(lease_id, None)
         for worker in pool.workers:
             if worker.state in {hpc_dispatch_pb2.WORKER_STATE_READY, hpc_dispatch_pb2.WORKER_STATE_DRAINING}:
                 alive.add(worker.lease_id)
-            if worker.state == hpc_dispatch_pb2.WORKER_STATE_READY:
-                try:
-                    workers[worker.lease_id] = self._worker(worker)
-                except SealError as error:
-                    _log.error("worker left out: %s", error.message, extra={"lease": to_hex(worker.lease_id)})
-        lost = self.snapshot.alive - alive
-        self.snapshot = Snapshot(
-            workers,
-            {(state.cluster, state.id): _model_news(state) for state in pool.models},
-            frozenset(alive),
-            {state.name: _cluster_news(state) for state in pool.clusters},
-        )
-        self._keys = {known: key for known, key in self._keys.items() if known[0] in alive}
+            known = self._learn(worker)
+            if known is not None and worker.state == hpc_dispatch_pb2.WORKER_STATE_READY:
+                workers[worker.lease_id] = known
+        self._keys = {known: key for known, key in self._keys.items() if known[0] in self._known}
+        self.snapshot = replace(before, workers=workers, alive=frozenset(alive))
+        if not pool.states_told:
+            states = {(state.cluster, state.id): _model_news(state) for state in pool.models}
+            clusters = {state.name: _cluster_news(state) for state in pool.clusters}
+            self.snapshot = replace(self.snapshot, states=states, clusters=clusters)
+        self._tell(set(before.alive) - alive)
+
+    def _tell(self, lost: set[bytes]) -> None:
         for lease_id in lost:
             for notify in self.on_lost:
                 notify(lease_id)
         for tell in self.on_change:
             tell()
 
-    def _worker(self, worker: hpc_dispatch_pb2.Worker) -> PooledWorker:
-        known = (worker.lease_id, worker.x25519_public)
-        if known not in self._keys:
-            self._keys[known] = PublicKey(worker.mlkem768_public, worker.x25519_public).load()
+    def _learn(self, worker: hpc_dispatch_pb2.Worker) -> PooledWorker | None:
+        """Know a worker's news; None while it has no keys, or none that can be used."""
+        if worker.told:
+            known = self._known.get(worker.lease_id)
+        else:
+            self._known.pop(worker.lease_id, None)
+            known = self._read(worker)
+        if known is not None:
+            known = replace(known, running=worker.running, waiting=worker.waiting, first_token_ms=worker.first_token_ms)
+            self._known[worker.lease_id] = known
+        return known
+
+    def _read(self, worker: hpc_dispatch_pb2.Worker) -> PooledWorker | None:
+        if not worker.x25519_public:
+            return None  # it has not announced itself
+        identity = (worker.lease_id, worker.x25519_public)
+        try:
+            if identity not in self._keys:
+                self._keys[identity] = PublicKey(worker.mlkem768_public, worker.x25519_public).load()
+        except SealError as error:
+            _log.error("worker left out: %s", error.message, extra={"lease": to_hex(worker.lease_id)})
+            return None
         models = {
             model.id: OfferedModel(
                 id=model.id,
@@ -206,18 +234,14 @@ class PoolWatch:
             )
             for model in worker.models
         }
-        engine_models = {model.id: model.engine_model or model.id for model in worker.models}
         return PooledWorker(
             lease_id=worker.lease_id,
             cluster=worker.cluster,
             models=models,
-            engine_models=engine_models,
-            key=self._keys[known],
+            engine_models={model.id: model.engine_model or model.id for model in worker.models},
+            key=self._keys[identity],
             open_secret=worker.open_secret,
             max_requests=worker.max_requests,
-            running=worker.running,
-            waiting=worker.waiting,
-            first_token_ms=worker.first_token_ms,
         )
 
 

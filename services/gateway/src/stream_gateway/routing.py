@@ -2,8 +2,8 @@
 
 Rules, in this order; a later one never brings back what an earlier one took away:
 
-1. Entitlement and privacy: a tier or cluster that the key may not use, or a tier that may not see text of the
-   request's class, is out.
+1. Entitlement and privacy: a tier or cluster that the key may not use, or a tier or model that may not see text of
+   the request's class, is out.
 2. Pin: a caller who names a tier, a cluster or a model gets that or an error, never another one.
 3. Fitness: a model that lacks a modality or a capability that the request demands, that serves another kind of
    request (embeddings against chat), or whose window can't hold the answer asked for, is out.
@@ -13,7 +13,8 @@ Rules, in this order; a later one never brings back what an earlier one took awa
 6. Cold start: a model without a ready worker, of which one can come, is waited for where its pool says so, or where
    the caller named it or its tier. Else it comes after all others, and is woken if it would have been asked first.
 
-The same first rule (`barred`) is asked again before every attempt, so that fallback can't widen who sees a prompt.
+The same first rule (`barred`, `unseen`) is asked again before every attempt, so that fallback can't widen who sees a
+prompt.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ from stream_core.errors import (
     UpstreamUnavailable,
 )
 from stream_core.openai.demands import Demand
+from stream_core.privacy import may_see, strictest
 from stream_gateway.backends.contract import OfferedModel
 from stream_gateway.standing import Standing, overall
 
@@ -109,6 +111,8 @@ class Ask:
     """Capabilities that it needs, beyond text."""
     task: str = CHAT_TASK
     """What kind of request it is."""
+    raised: str = ""
+    """What was found in its text that made its class a higher one; empty: nothing."""
 
     @property
     def allowed_clusters(self) -> frozenset[str] | None:
@@ -189,7 +193,7 @@ def request_class(policy: PolicyConfig, of_key: str | None, of_header: str | Non
         return base
     if of_header not in classes:
         raise InvalidRequest(f"x-stream-privacy: {of_header[:80]!r} is not one of {', '.join(classes)}")
-    return max(base, of_header, key=classes.index)
+    return strictest(classes, base, of_header)
 
 
 def resolve(
@@ -249,19 +253,32 @@ def barred(ask: Ask, tier: str, privacy: str, policy: PolicyConfig) -> Exclusion
     if ask.pin.tier == tier and ask.pin.cluster is not None and not ask.allowed_clusters:
         words = f"this key may not use the cluster '{ask.pin.cluster}'"
         return Exclusion(tier, None, Why.ENTITLEMENT, words)
-    classes = policy.classes
-    if privacy not in classes or ask.privacy not in classes or classes.index(privacy) < classes.index(ask.privacy):
-        words = f"the tier '{tier}' may see text up to '{privacy}', and the request is '{ask.privacy}'"
-        return Exclusion(tier, None, Why.PRIVACY, words)
+    if not may_see(policy.classes, privacy, ask.privacy):
+        return Exclusion(tier, None, Why.PRIVACY, f"the tier '{tier}' {_beyond(ask, privacy)}")
     return None
+
+
+def unseen(ask: Ask, tier: str, model: OfferedModel, policy: PolicyConfig) -> Exclusion | None:
+    """Rule 1, for one model of a tier that may see the request: None when the model may, too."""
+    low = next((name for name in sorted(model.privacy) if not may_see(policy.classes, name, ask.privacy)), None)
+    if low is None:
+        return None
+    return Exclusion(tier, model.id, Why.PRIVACY, f"'{tier}/{model.id}' {_beyond(ask, low)}")
+
+
+def _beyond(ask: Ask, privacy: str) -> str:
+    why = f", raised by what it holds: {ask.raised}" if ask.raised else ""
+    return f"may see text up to '{privacy}', and the request is '{ask.privacy}'{why}"
 
 
 def permitted(ask: Ask, tiers: Sequence[TierView], policy: PolicyConfig) -> list[TierView]:
     """Rule 1, for all tiers: those that may see the request, cheapest first, with what the key may use of them."""
     return [
-        replace(tier, models=tuple(found for view in tier.models if (found := view.within(ask.allowed_clusters))))
+        replace(tier, models=tuple(found for view in seeing if (found := view.within(ask.allowed_clusters))))
         for tier in tiers
         if barred(ask, tier.name, tier.privacy, policy) is None
+        if (seeing := [view for view in tier.models if unseen(ask, tier.name, view.model, policy) is None])
+        or not tier.models
     ]
 
 
@@ -292,7 +309,7 @@ def route(
         elif ask.pin.tier is None and tier.name in closed:
             excluded.append(Exclusion(tier.name, None, Why.BUDGET, closed[tier.name]))
         else:
-            chosen, sleeping, faults = _choose(ask, tier)
+            chosen, sleeping, faults = _choose(ask, tier, policy)
             excluded += faults
             score = scores.get(tier.name, 0.0)
             good = score >= policy.good_enough
@@ -342,7 +359,9 @@ def refusal(plan: Plan) -> StreamError:
     return UpstreamUnavailable("no tier is configured")
 
 
-def _choose(ask: Ask, tier: TierView) -> tuple[ModelView | None, list[ModelView], list[Exclusion]]:
+def _choose(
+    ask: Ask, tier: TierView, policy: PolicyConfig
+) -> tuple[ModelView | None, list[ModelView], list[Exclusion]]:
     """Rules 1 to 6 within a tier: (its model for this request, models to be woken, the models left out)."""
     named = [view for view in tier.models if ask.pin.model in {None, view.model.id}]
     if not named:
@@ -357,7 +376,7 @@ def _choose(ask: Ask, tier: TierView) -> tuple[ModelView | None, list[ModelView]
             offering = " and ".join(f"'{cluster}'" for cluster, _ in whole.clusters)
             words = f"{name} is on {offering}, and this key may not use it there"
             excluded.append(Exclusion(tier.name, whole.model.id, Why.ENTITLEMENT, words))
-        elif out := _unfit(ask, tier.name, view.model):
+        elif out := unseen(ask, tier.name, view.model, policy) or _unfit(ask, tier.name, view.model):
             excluded.append(out)
         elif ask.pin.tier is not None or view.standing.awaited:
             return view, sleeping, excluded

@@ -55,6 +55,32 @@ class ResponseSettings(BaseModel):
     """Of one conversation, images included; a longer one is 413."""
 
 
+class FetchSettings(BaseModel):
+    """Images that requests name by an address: no engine fetches anything, the gateway does it where this allows it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    hosts: list[Annotated[str, Field(pattern=r"^\.?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[1-9][0-9]{0,4})?$")]] = []
+    """Names, with a port where it is not the standard one; ".example.org" means all below it. Empty: nothing is
+    fetched, such a request is 400. Addresses that are not of the public internet are never asked."""
+    privacy: str = "public"
+    """The most confidential class of a request of which addresses are fetched: the host sees the address."""
+    max_bytes: Annotated[int, Field(ge=1)] = 20 * _MIB
+    """Of all images of one request."""
+    max_urls: Annotated[int, Field(ge=1)] = 16
+    timeout_s: _Seconds = 10.0
+    """Of one image, redirects included."""
+
+
+class HttpsFiles(BaseModel):
+    """PEM files with which the gateway ends TLS itself; they are read once, at the start."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    certificate: Path
+    key: Path
+
+
 class GatewaySettings(ServiceSettings):
     """Where it listens, whom it asks, what it allows."""
 
@@ -63,6 +89,8 @@ class GatewaySettings(ServiceSettings):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    https: HttpsFiles | None = None
+    """None: plain HTTP, for loopback or behind a proxy on the same machine."""
     tls: TlsFiles
     """For the calls to judge, summarizer and hpc_dispatch."""
     nats: NatsSettings = NatsSettings()
@@ -85,6 +113,8 @@ class GatewaySettings(ServiceSettings):
     """What thumbs of POST /v1/feedback may take at the broker; used when their stream is made."""
     feedback_ttl_s: _Seconds = 365 * _DAY_S
     """How long a thumb is kept."""
+
+    fetch_urls: FetchSettings = FetchSettings()
 
     trace_content: bool = False
     """Whether spans hold what was asked and answered: of requests of the policy's least confidential class alone."""
@@ -110,5 +140,12 @@ class GatewaySettings(ServiceSettings):
     """Between two comments to a client whose stream waits for a worker."""
     probe_interval_s: _Seconds = 2.0
     """How often nearby engines are asked whether they are up."""
+    max_connections: Annotated[int, Field(ge=1)] = 4_096
+    """Of clients, at once; a further one is 503. Fewer where the process may not open as many files."""
+    max_header_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024
+    """Of request line and headers; more is 431."""
+    slow_request_s: _Seconds = 30.0
+    """What a request may take to arrive; a large one gets a second more for each `slow_bytes_per_s`. Then it is 408."""
+    slow_bytes_per_s: Annotated[int, Field(ge=1)] = 500
     keep_alive_s: Annotated[int, Field(ge=1)] = 75
     """How long an idle client connection is kept."""

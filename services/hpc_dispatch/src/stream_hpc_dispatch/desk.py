@@ -17,6 +17,7 @@ from stream_core.grpc_client import open_channel
 from stream_core.rpc import hpc_dispatch_pb2, hpc_dispatch_pb2_grpc
 from stream_core.settings import TlsFiles
 from stream_core.trace_context import metadata
+from stream_hpc_dispatch.changes import changes
 from stream_hpc_dispatch.dispatch import Dispatch
 
 FORWARDED: Final = "stream-forwarded"
@@ -46,6 +47,7 @@ class Desk:
         self._leader: Callable[[], str] = str
         self._dispatch: Dispatch | None = None
         self._latest: hpc_dispatch_pb2.Pool | None = None
+        self._compared: tuple[hpc_dispatch_pb2.Pool, hpc_dispatch_pb2.Pool, hpc_dispatch_pb2.Pool] | None = None
         self._news = asyncio.Event()
         self._closed = False
 
@@ -74,14 +76,19 @@ class Desk:
                             self._show(pool)
             await asyncio.sleep(_RETRY_S)
 
-    async def watch(self, *, forwarded: bool = False) -> AsyncIterator[hpc_dispatch_pb2.Pool]:
-        """Yield the pool, and each newer one, whoever leads; for another replica only while this one does."""
-        seen = None
+    async def watch(self, *, forwarded: bool = False, as_changes: bool = False) -> AsyncIterator[hpc_dispatch_pb2.Pool]:
+        """Yield the pool, and each newer one, whoever leads.
+
+        Args:
+            forwarded: another replica asks: it is told only while this one leads.
+            as_changes: after the first pool, yield what differs from the one before.
+        """
+        seen: hpc_dispatch_pb2.Pool | None = None
         while not forwarded or self._dispatch is not None:
             news = self._news
             if self._latest is not None and self._latest is not seen:
-                seen = self._latest
-                yield seen
+                before, seen = seen, self._latest
+                yield seen if before is None or not as_changes else self._changes(before, seen)
             elif self._closed:
                 return
             else:
@@ -122,6 +129,12 @@ class Desk:
     def _show(self, pool: hpc_dispatch_pb2.Pool) -> None:
         self._latest = pool
         self._wake()
+
+    def _changes(self, before: hpc_dispatch_pb2.Pool, now: hpc_dispatch_pb2.Pool) -> hpc_dispatch_pb2.Pool:
+        """Compare once for all watchers that have seen the same; a slow one has missed some."""
+        if self._compared is None or self._compared[0] is not before or self._compared[1] is not now:
+            self._compared = before, now, changes(before, now)
+        return self._compared[2]
 
     def _wake(self) -> None:
         self._news.set()

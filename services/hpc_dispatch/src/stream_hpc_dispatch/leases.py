@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from stream_core.envelope.keys import PublicKey, verify_announcement
+from stream_core.envelope.keys import PublicKey, open_secret_of, verify_announcement
 from stream_core.envelope.session import Opener, seal_stop, status_key, stop_key
 from stream_core.errors import FrameError, SealError
 from stream_core.ids import to_hex
@@ -52,6 +52,12 @@ class Lease:
     _last_stop: int = 0
     _given_up: set[bytes] = field(default_factory=set)
     """X25519 halves of keys that a newer one replaced; a key is drawn per process, so none ever comes back."""
+
+    open_secret: bytes = field(init=False, repr=False)
+    """With which gateways prove what they are to its worker; derived once, since every snapshot of the pool has it."""
+
+    def __post_init__(self) -> None:
+        self.open_secret = open_secret_of(self.bootstrap_secret, lease_id=self.id)
 
     def announce(self, body: bytes) -> bool | None:
         """Take the body of an ANNOUNCE frame.

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Final
 
-from stream_core.envelope.keys import open_secret_of
 from stream_core.rpc import common_pb2, hpc_dispatch_pb2
 from stream_core.wire.payloads import ModelOffer
 from stream_hpc_dispatch import failures, reasons
@@ -147,7 +146,7 @@ def _worker(pool: PoolState, pilot: Pilot, lease: Lease, configured: list[ModelO
         models=[_model(offer) for offer in (announcement.models if announcement else configured)],
         mlkem768_public=announcement.mlkem768 if announcement else b"",
         x25519_public=announcement.x25519 if announcement else b"",
-        open_secret=open_secret_of(lease.bootstrap_secret, lease_id=lease.id),
+        open_secret=lease.open_secret,
         max_requests=announcement.max_requests if announcement else 0,
         running=pilot.running,
         waiting=pilot.waiting,

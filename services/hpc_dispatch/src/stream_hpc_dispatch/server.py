@@ -18,11 +18,12 @@ class Servicer(hpc_dispatch_pb2_grpc.HpcDispatchServicer):
 
     async def WatchPool(  # noqa: N802  (the proto's name)
         self,
-        request: hpc_dispatch_pb2.WatchPoolRequest,  # noqa: ARG002  (every gateway sees the same pool)
+        request: hpc_dispatch_pb2.WatchPoolRequest,
         context: grpc.aio.ServicerContext[hpc_dispatch_pb2.WatchPoolRequest, hpc_dispatch_pb2.Pool],
     ) -> AsyncIterator[hpc_dispatch_pb2.Pool]:
         """The pool now, and whenever it changes."""
-        async for pool in self._desk.watch(forwarded=_forwarded(context.invocation_metadata())):
+        forwarded = _forwarded(context.invocation_metadata())
+        async for pool in self._desk.watch(forwarded=forwarded, as_changes=request.changes):
             yield pool
 
     async def RequestWorker(  # noqa: N802  (the proto's name)

@@ -73,13 +73,14 @@ async def open_backend(settings: JudgeSettings) -> AsyncIterator[Backend]:
 
     prompt = _read(settings.llm.prompt_file or _PROMPT, "llm.prompt_file")
     key = _read(settings.llm.api_key_file, "llm.api_key_file").strip() if settings.llm.api_key_file else ""
-    async with open_llm(settings.llm, learned, prompt=prompt, key=key) as llm:
+    policy = read_deployment().policy
+    async with open_llm(settings.llm, learned, prompt=prompt, key=key, classes=policy.classes) as llm:
         if settings.backend == "llm":
             yield llm
             return
         good_enough = settings.good_enough
         if good_enough is None:
-            good_enough = read_deployment().policy.good_enough
+            good_enough = policy.good_enough
         yield CascadeBackend(learned, llm, good_enough=good_enough, band=settings.cascade_band)
 
 

@@ -1,19 +1,22 @@
 """A language model as judge, alone or behind the learned scorer.
 
-The model sees the question that `context` chose and the few turns before it, never more. It gets `deadline_s`; then, or
-when it fails or answers something else, the learned verdict stands in and is not remembered.
+The model sees the question that `context` chose and the few turns before it, never more, and nothing that is more
+confidential than its class. It gets `deadline_s`; then, or when it fails or answers something else, the learned verdict
+stands in and is not remembered.
 """
 
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 import aiohttp
 import orjson
 
+from stream_core.errors import ConfigError
+from stream_core.privacy import may_see
 from stream_judge.classify import LearnedBackend, Verdict
 from stream_judge.context import Question, ends, tail
 from stream_judge.grading import grading_request, read_grades, standard_probabilities
@@ -24,6 +27,8 @@ from stream_judge.settings import LlmSettings
 _log = logging.getLogger("stream_judge")
 _MOST_BYTES: Final = 256 * 1024
 """Of the model's answer to one token."""
+_UNSEEN: Final = "\0unseen"
+"""No tail of a conversation."""
 
 
 class LlmBackend:
@@ -32,9 +37,15 @@ class LlmBackend:
     name = "llm"
 
     def __init__(
-        self, session: aiohttp.ClientSession, settings: LlmSettings, learned: LearnedBackend, prompt: str
+        self,
+        session: aiohttp.ClientSession,
+        settings: LlmSettings,
+        learned: LearnedBackend,
+        prompt: str,
+        classes: Sequence[str],
     ) -> None:
         self._session = session
+        self._classes = classes
         self._settings = settings
         self._learned = learned
         self._prompt = prompt
@@ -44,6 +55,10 @@ class LlmBackend:
     async def score(self, question: Question, query: Query) -> Verdict:
         """Score one question."""
         verdict = self._learned.score_now(question, query)
+        if not self._sees(query):
+            beyond = f"the judging model sees text up to '{self._settings.privacy}' only"
+            reasons = (Reason("llm", 0.0, beyond), *verdict.score.reasons)
+            return replace(verdict, score=replace(verdict.score, reasons=reasons))
         try:
             grades = await self._ask(question, query)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
@@ -60,8 +75,11 @@ class LlmBackend:
         return replace(verdict, score=graded, backend=self.name, version=self.version)
 
     def reads(self, query: Query) -> str:
-        """What else a verdict depends on: the conversation's tail."""
-        return tail(query.turns)
+        """What else a verdict depends on: the conversation's tail, where the model may see it."""
+        return tail(query.turns) if self._sees(query) else _UNSEEN
+
+    def _sees(self, query: Query) -> bool:
+        return may_see(self._classes, self._settings.privacy, query.privacy)
 
     async def _ask(self, question: Question, query: Query) -> tuple[float, float, float] | None:
         settings = self._settings
@@ -99,7 +117,7 @@ class CascadeBackend:
 
 @contextlib.asynccontextmanager
 async def open_llm(
-    settings: LlmSettings, learned: LearnedBackend, *, prompt: str, key: str
+    settings: LlmSettings, learned: LearnedBackend, *, prompt: str, key: str, classes: Sequence[str]
 ) -> AsyncIterator[LlmBackend]:
     """Open the HTTP client until the block ends.
 
@@ -108,8 +126,14 @@ async def open_llm(
         learned: whose verdict stands in.
         prompt: the system prompt.
         key: its API key; empty for none.
+        classes: the policy's, the least confidential first.
+
+    Raises:
+        ConfigError: the model's own class is none of them.
     """
+    if settings.privacy not in classes:
+        raise ConfigError(f"llm.privacy: {settings.privacy!r} is not among {', '.join(classes)}", param="llm.privacy")
     headers = {"authorization": f"Bearer {key}"} if key else {}
     timeout = aiohttp.ClientTimeout(total=settings.deadline_s)
     async with aiohttp.ClientSession(headers=headers, timeout=timeout, trust_env=False) as session:
-        yield LlmBackend(session, settings, learned, prompt)
+        yield LlmBackend(session, settings, learned, prompt, classes)

@@ -19,6 +19,8 @@ class Query:
     shape: Shape
     cache_scope: str = ""
     """Answers are shared within one scope only."""
+    privacy: str = ""
+    """Class of the text; empty: not told, so no language model may see it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ def read_query(request: judge_pb2.ScoreRequest, limits: Limits) -> Query:
     _check_count("modalities", len(request.modalities), 0, limits.modalities)
     _check_length("request_id", request.request_id, 0, limits.name_chars)
     _check_length("cache_scope", request.cache_scope, 0, limits.scope_chars)
+    _check_length("privacy", request.privacy, 0, limits.name_chars)
     for index, tier in enumerate(request.tiers):
         _check_length(f"tiers[{index}]", tier, 1, limits.name_chars)
     for index, modality in enumerate(request.modalities):
@@ -68,6 +71,7 @@ def read_query(request: judge_pb2.ScoreRequest, limits: Limits) -> Query:
             max_output_tokens=request.max_output_tokens,
         ),
         cache_scope=request.cache_scope,
+        privacy=request.privacy,
     )
 
 

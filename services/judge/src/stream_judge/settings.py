@@ -20,6 +20,8 @@ class LlmSettings(BaseModel):
     """With its /v1; on this machine or inside the institution, since it sees every question that it judges."""
     model: str = ""
     api_key_file: Path | None = None
+    privacy: str = "public"
+    """The most confidential class of text that it may see; of what is beyond, the learned scorer judges."""
     prompt_file: Path | None = None
     """None takes the one that comes with the program, `prompts/grade.txt`."""
     deadline_s: float = Field(default=1.0, gt=0, le=30, allow_inf_nan=False)

@@ -44,7 +44,8 @@ async def serve(stop: asyncio.Event) -> None:
     key = store_key(settings)
     async with contextlib.AsyncExitStack() as stack:
         store = await stack.enter_async_context(_open_store(settings)) if key else None
-        await _serve(stop, settings, Summarizer(settings, counters, backend, reason, store, key), backend)
+        summarizer = Summarizer(settings, counters, backend, reason, store, key, deployment.policy.classes)
+        await _serve(stop, settings, summarizer, backend)
 
 
 async def _serve(

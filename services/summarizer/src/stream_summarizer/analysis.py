@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Final
 
+from stream_summarizer.claims import Claim, claims_of
 from stream_summarizer.facts import Fact, facts_of
 from stream_summarizer.terms import content_words, sentences, words
 
@@ -39,8 +40,8 @@ class Analysis:
         self.places: dict[str, list[int]] = {}
         """In which sentences each stem stands."""
         for at, stems in enumerate(spoken):
-            for stem in set(stems):
-                self.places.setdefault(stem, []).append(at)
+            for word in set(stems):
+                self.places.setdefault(word, []).append(at)
         self.length = self.bag.total()
         self.content = content_words(text)
         self.specific = len(_SPECIFIC.findall(text))
@@ -52,6 +53,11 @@ class Analysis:
     def facts(self) -> list[tuple[Fact, ...]]:
         """The values that each sentence states."""
         return [facts_of(sentence) for sentence in self.sentences]
+
+    @cached_property
+    def claims(self) -> tuple[Claim, ...]:
+        """The values that its sentences claim."""
+        return claims_of(self.sentences)
 
     @cached_property
     def marked(self) -> list[bool]:

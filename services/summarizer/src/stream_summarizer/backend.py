@@ -68,6 +68,7 @@ class Backend:
         self._session: aiohttp.ClientSession | None = None
         self._opening = asyncio.Lock()
         self._failures = 0
+        self._failed_at = float("-inf")
         self._rests_until = float("-inf")
         self._awaited = 0
         self._calm = asyncio.Event()
@@ -121,24 +122,28 @@ class Backend:
         """
         if self.resting:
             return Answer(reason=self.resting)
+        began = self._clock()
         try:
             async with asyncio.timeout(max(deadline_s, 0)):
                 answer = await self._ask(source, max_tokens)
         except TimeoutError:
-            answer = self._failed(f"the model took longer than {max(deadline_s, 0) * 1000:.0f} ms")
+            answer = self._failed(f"the model took longer than {max(deadline_s, 0) * 1000:.0f} ms", began)
         except _Refused as error:
-            answer = self._failed(f"the model answered HTTP {error.status}")
+            answer = self._failed(f"the model answered HTTP {error.status}", began)
         except OSError as error:  # aiohttp's connection errors are
-            answer = self._failed(f"the model can't be reached ({type(error).__name__})")
+            answer = self._failed(f"the model can't be reached ({type(error).__name__})", began)
         except Exception as error:  # noqa: BLE001  (whatever a foreign server provokes, extraction answers)
-            answer = self._failed(f"the model's answer is unusable ({type(error).__name__})")
+            answer = self._failed(f"the model's answer is unusable ({type(error).__name__})", began)
         else:
             self._failures = 0
         if answer.reason:
             log.warning("no summary by the model: %s", answer.reason)
         return answer
 
-    def _failed(self, reason: str) -> Answer:
+    def _failed(self, reason: str, began: float) -> Answer:
+        if began < self._failed_at:
+            return Answer(reason=reason)  # it was under way when another one failed: that is the same failure
+        self._failed_at = self._clock()
         self._failures += 1
         if self._failures >= FAILURES_BEFORE_REST:
             self._failures = 0
@@ -182,7 +187,8 @@ def make_backend(settings: SummarizerSettings, deployment: Deployment) -> tuple[
         The backend, or None and the reason in words.
 
     Raises:
-        ConfigError: url without model or the other way round; key file not readable.
+        ConfigError: url without model or the other way round; a class that the policy does not know; key file not
+            readable.
     """
     if not settings.backend_url and not settings.backend_model:
         return None, "no model is configured to condense"
@@ -191,6 +197,9 @@ def make_backend(settings: SummarizerSettings, deployment: Deployment) -> tuple[
         raise ConfigError(
             "backend_url and backend_model are set together or not at all", param=f"STREAM_SUMMARIZER__{missing}"
         )
+    if settings.backend_privacy not in deployment.policy.classes:
+        words = f"{settings.backend_privacy!r} is not among {', '.join(deployment.policy.classes)}"
+        raise ConfigError(f"backend_privacy: {words}", param="STREAM_SUMMARIZER__BACKEND_PRIVACY")
     key = read_secret(settings.backend_key_file) if settings.backend_key_file else ""
     if is_demo(deployment, settings.backend_url, settings.backend_model):
         return None, "the demo model is not asked to condense"

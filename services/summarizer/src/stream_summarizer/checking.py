@@ -1,7 +1,8 @@
 """A model's summary checked against its source: what it can't have read there is dropped. Pure.
 
-A sentence stays when every number, every capitalised word and every identifier in it occurs in the source. What this
-does not notice: a false connection between things that do occur, a lost "not".
+A sentence stays when every number, every capitalised word and every identifier in it occurs in the source, and at least
+one word that carries content: what shares nothing with the source can't have been read there. What this does not
+notice: a false connection between things that do occur, a lost "not".
 """
 
 import re
@@ -9,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from stream_summarizer.terms import sentences
+from stream_summarizer.terms import content_words, sentences, stem
 
 _NUMBER: Final = re.compile(r"\d+(?:[.,:/-]\d+)*")
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
@@ -26,6 +27,8 @@ _OPENERS: Final = frozenset(
     )
 )
 """Words that begin a sentence without being a name."""
+_SPEAKERS: Final = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+"""Every sentence is to begin with one of them: they prove nothing."""
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -45,19 +48,20 @@ def check(summary: str, source: str) -> Checked:
     numbers = _numbers(source)
     known = {_plain(word) for word in _WORD.findall(source)}
     known.update(piece for word in tuple(known) for piece in re.split(r"[._'\u2019/@-]", word))
+    stems = _stems("\n".join(_LABEL.sub("", line) for line in source.splitlines()))
     lines: list[str] = []
     dropped = 0
     for line in summary.splitlines():
-        kept = [sentence for sentence in sentences(line) if _supported(sentence, numbers, known)]
+        kept = [sentence for sentence in sentences(line) if _supported(sentence, numbers, known, stems)]
         dropped += len(sentences(line)) - len(kept)
         if kept:
             lines.append(" ".join(kept))
     return Checked("\n".join(lines), dropped)
 
 
-def _supported(sentence: str, numbers: set[str], known: set[str]) -> bool:
+def _supported(sentence: str, numbers: set[str], known: set[str], stems: set[str]) -> bool:
     sentence = _LABEL.sub("", sentence)
-    if not _numbers(sentence, parts=False) <= numbers:
+    if not _numbers(sentence, parts=False) <= numbers or _stems(sentence).isdisjoint(stems):
         return False
     for position, word in enumerate(_WORD.findall(sentence)):
         plain = _plain(word)
@@ -66,6 +70,10 @@ def _supported(sentence: str, numbers: set[str], known: set[str]) -> bool:
         if (named or identifier) and plain not in known:
             return False
     return True
+
+
+def _stems(text: str) -> set[str]:
+    return {stem(word) for word in content_words(text) - _SPEAKERS}
 
 
 def _numbers(text: str, *, parts: bool = True) -> set[str]:

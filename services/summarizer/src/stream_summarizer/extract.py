@@ -4,7 +4,8 @@ A message is worth most when enough of it stands to be understood, so messages c
 do with the question (`relevance`), who said them and what they state, for the tokens of their shortest faithful form
 (`analysis.core`). The best are then written out in full while there is room. Sentences of other messages fill what is
 left; and values that stand nowhere yet (names, times, amounts) make a line of facts, which in a very small budget is
-all there is. Equal scores go to what was said later, since a correction comes after what it corrects.
+all there is. Equal scores go to what was said later, since a correction comes after what it corrects; what is known to
+be taken back (`corrections`) stands only beside the message that does so, with a note, and its value is no fact.
 """
 
 import math
@@ -15,6 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from stream_summarizer.analysis import Analysis
+from stream_summarizer.corrections import Correction
 from stream_summarizer.relevance import Relevance, relevance
 
 GAP: Final = " ... "
@@ -47,6 +49,9 @@ _SEARCHED_CHARACTERS: Final = 8_000
 _FACTS_FRAME: Final = 4
 """Tokens of the line apart from its values."""
 
+_POINTED_WORTH: Final = 3.0
+"""Of a message that the question points at: more than of any that shares its words, neighbours included."""
+_MARK_TOKENS: Final = 9
 _LABEL_TOKENS: Final = 7
 _FILLING_SENTENCES: Final = 300
 """Of the best messages that did not fit, about so many sentences compete for what is left."""
@@ -68,6 +73,18 @@ class Passage(msgspec.Struct, frozen=True):
     label: str = ""  # instead of role and index
 
 
+class Bearings(NamedTuple):
+    """What is known of messages by their index in the request."""
+
+    corrected: Mapping[int, Correction]
+    """Those that later ones take back."""
+    pointed: frozenset[int]
+    """Those that the question points at by their place."""
+
+
+_NONE: Final = Bearings({}, frozenset())
+
+
 class _Value(NamedTuple):
     text: str
     key: str
@@ -78,10 +95,17 @@ class _Value(NamedTuple):
 class Ranking:
     """A conversation's part against one question; made once, cut to any budget."""
 
-    def __init__(self, passages: Sequence[Passage], texts: Sequence[Analysis], found: Relevance) -> None:
+    def __init__(
+        self, passages: Sequence[Passage], texts: Sequence[Analysis], found: Relevance, bearings: Bearings = _NONE
+    ) -> None:
         self._passages = passages
         self._texts = texts
         self._found = found
+        places = {passage.index: at for at, passage in enumerate(passages)}
+        self._corrected = {places[old]: new for old, new in bearings.corrected.items() if old in places}
+        self._corrector = {at: places[new.by] for at, new in self._corrected.items() if new.by in places}
+        """Where the message that takes another one back is to be condensed, too; else it stays word for word."""
+        self._pointed = frozenset(places[index] for index in bearings.pointed if index in places)
         characters = sum(len(passage.text) for passage in passages)
         self._per_character = sum(passage.tokens for passage in passages) / max(characters, 1)
         self._rate = [passage.tokens / max(len(passage.text), 1) for passage in passages]
@@ -102,6 +126,8 @@ class Ranking:
         taken: set[str] = set()
         for at in self._order:
             cost = self._cost[at]
+            if at in self._corrector and self._corrector[at] not in chosen:
+                continue
             if cost <= left and self._texts[at].text not in taken:
                 taken.add(self._texts[at].text)
                 chosen[at] = self._texts[at].core
@@ -144,11 +170,15 @@ class Ranking:
 
     @cached_property
     def _cost(self) -> list[float]:
-        return [text.core_length * rate + _LABEL_TOKENS for text, rate in zip(self._texts, self._rate, strict=True)]
+        return self._costs([text.core_length for text in self._texts])
 
     @cached_property
     def _whole_cost(self) -> list[float]:
-        return [len(text.text) * rate + _LABEL_TOKENS for text, rate in zip(self._texts, self._rate, strict=True)]
+        return self._costs([len(text.text) for text in self._texts])
+
+    def _costs(self, lengths: Sequence[int]) -> list[float]:
+        frames = [_LABEL_TOKENS + _MARK_TOKENS * (at in self._corrected) for at in range(len(lengths))]
+        return [length * rate + frame for length, rate, frame in zip(lengths, self._rate, frames, strict=True)]
 
     @cached_property
     def _order(self) -> list[int]:
@@ -159,12 +189,15 @@ class Ranking:
             + _FACTS_WORTH * min(text.specific, _ENOUGH_FACTS) / _ENOUGH_FACTS
             + _STATED_WORTH * text.states
             + _LATER_WORTH * at / len(self._texts)
+            + _POINTED_WORTH * (at in self._pointed)
             for at, (found, passage, text) in enumerate(
                 zip(self._found.messages, self._passages, self._texts, strict=True)
             )
         ]
         exponent = _COST_EXPONENT if any(self._found.messages) else _BLIND_COST_EXPONENT
         ranked = [value * cost**-exponent for value, cost in zip(worth, self._cost, strict=True)]
+        for old, new in sorted(self._corrector.items()):
+            ranked[new] = max(ranked[new], ranked[old])  # of equals the later one is first
         speaking = [at for at, text in enumerate(self._texts) if text.sentences]
         return sorted(speaking, key=lambda at: (-ranked[at], -at))
 
@@ -178,7 +211,10 @@ class Ranking:
                 break
             text = self._texts[at]
             prior = _PRIOR.get(self._passages[at].role, _OTHER)
+            stale = self._stale_now(at, chosen)
             for position, sentence in enumerate(text.sentences):
+                if stale and any(fact.key in stale for fact in text.facts[position]):
+                    continue
                 cost = (len(sentence) + len(GAP)) * self._rate[at] + 1
                 worth = self._found.sentences[at][position] + prior + _FACTS_WORTH * text.marked[position]
                 ranked.append((-worth * cost**-_COST_EXPONENT, -at, position, cost))
@@ -195,6 +231,12 @@ class Ranking:
                 left -= whole
         chosen.update({at: sorted(positions) for at, positions in some.items()})
         return left
+
+    def _stale_now(self, at: int, chosen: Mapping[int, Sequence[int]]) -> frozenset[str]:
+        """Values of a message that may not stand, since what takes them back does not."""
+        if at not in self._corrector or self._corrector[at] in chosen:
+            return frozenset()
+        return self._corrected[at].stale
 
     def _facts(self, lines: Sequence[str], tokens: float) -> str:
         """Write the values that stand in no line yet, the likeliest first, in one line."""
@@ -237,9 +279,12 @@ class Ranking:
                 continue
             user = _USER_FACT * (self._passages[at].role == "user")
             scores = self._found.sentences[at]
+            stale = self._corrected[at].stale if at in self._corrected else frozenset[str]()
             for facts, score in zip(text.facts, scores, strict=True):
                 for fact in facts:
                     key = fact.key
+                    if key in stale:
+                        continue
                     asked = _KIND_WORTH * (fact.kind in self._found.kinds)
                     value = asked + _CONTEXT_WORTH * (score + _BEFORE * before) + fact.prior + user
                     worth[key] = max(worth.get(key, 0.0), value)
@@ -264,7 +309,8 @@ class Ranking:
             passage, text = self._passages[at], self._texts[at]
             whole = len(chosen[at]) == len(text.sentences)
             said = text.text if whole else _joined(text.sentences, chosen[at])
-            lines.append(f"{passage.label or f'{passage.role} ({passage.index})'}: {said}")
+            mark = f" [corrected in {self._corrected[at].by}]" if at in self._corrected else ""
+            lines.append(f"{passage.label or f'{passage.role} ({passage.index})'}: {said}{mark}")
         return lines
 
 
@@ -280,13 +326,19 @@ def _joined(sentences: Sequence[str], chosen: Iterable[int]) -> str:
     return "".join(parts)
 
 
-def rank(passages: Sequence[Passage], question: str, analyse: Callable[[str], Analysis] = Analysis) -> Ranking:
+def rank(
+    passages: Sequence[Passage],
+    question: str,
+    analyse: Callable[[str], Analysis] = Analysis,
+    bearings: Bearings = _NONE,
+) -> Ranking:
     """Score a part of a conversation.
 
     Args:
         passages: what is to be condensed, in order.
         question: the last question; empty when it is not known.
         analyse: remembers what it has analysed.
+        bearings: of the whole conversation.
     """
     texts = [analyse(passage.text) for passage in passages]
-    return Ranking(passages, texts, relevance(texts, question))
+    return Ranking(passages, texts, relevance(texts, question), bearings)

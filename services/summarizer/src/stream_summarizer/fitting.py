@@ -13,7 +13,9 @@ import msgspec
 from stream_summarizer import chain, giant, policy
 from stream_summarizer.analysis import Analysis
 from stream_summarizer.conversation import Conversation, Message
-from stream_summarizer.extract import Passage, Ranking, rank
+from stream_summarizer.corrections import corrections
+from stream_summarizer.extract import Bearings, Passage, Ranking, rank
+from stream_summarizer.pointing import pointed_at
 from stream_summarizer.tokens import Count, Counter
 
 QUOTED: Final = "In their own words:"
@@ -249,8 +251,17 @@ class Fitting:
         spans = policy.condensed_spans(self.conversation, chosen)
         if spans not in self._rankings:
             passages = self._passages(policy.condensed_messages(self.conversation, chosen))
-            self._rankings[spans] = rank(passages, self.question, self._analyse)
+            self._rankings[spans] = rank(passages, self.question, self._analyse, self._bearings)
         return self._rankings[spans]
+
+    @cached_property
+    def _bearings(self) -> Bearings:
+        messages = self.conversation.messages
+        asked = max((m.index for m in messages if m.role == "user"), default=0)
+        roles = [message.role for message in messages]
+        texts = [self._analyse(_spoken(message)) for message in messages]
+        pointed = pointed_at(self.question, roles[:asked], [text.text for text in texts[:asked]])
+        return Bearings(corrections(roles, texts), pointed)
 
     def _passages(self, messages: Iterable[Message]) -> list[Passage]:
         return [
@@ -266,8 +277,8 @@ class Fitting:
         return self._counter.text(f"\n{text}") if text else 0
 
     def _key(self, chosen: policy.Plan, room: int) -> bytes:
-        """Name an extraction: it depends on the question and on where the messages stand, too."""
-        spans = repr(policy.condensed_spans(self.conversation, chosen))
+        """Name an extraction: it depends on the question, on where the messages stand and on the others, too."""
+        spans = repr((policy.condensed_spans(self.conversation, chosen), sorted(self._bearings.corrected.items())))
         raws = [message.raw for message in policy.condensed_messages(self.conversation, chosen)]
         return b"\0".join([str(room).encode(), spans.encode(), self.question.encode(), *raws])
 

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import grpc.aio
 
 from stream_core.errors import InvalidRequest, RequestTooLarge, StreamError
+from stream_core.privacy import may_see
 from stream_core.rpc import summarizer_pb2 as pb
 from stream_core.rpc import summarizer_pb2_grpc as rpc
 from stream_core.telemetry import Once
@@ -78,11 +79,13 @@ class Summarizer(rpc.SummarizerServicer):
         no_backend_reason: str,
         store: Store | None = None,
         store_key: bytes = b"",
+        classes: Sequence[str] = (),
     ) -> None:
         self._settings = settings
         self._counters = counters
         self._backend = backend
         self._no_backend_reason = no_backend_reason
+        self._classes = classes
         self._blocks = Blocks(settings.cache_entries, settings.cache_bytes)
         self._shelf = Shelf(self._blocks, store, store_key, Once(log))
         self._ahead = Ahead(backend, self._shelf) if backend else None
@@ -139,8 +142,8 @@ class Summarizer(rpc.SummarizerServicer):
                 self._write_ahead(request.cache_scope, task)
             return work.reply
         if work.extracted is not None:
-            told = await self._ask_all(request.cache_scope, (), deadline)
-            return _reply(work.fitting, work.extracted, pb.METHOD_EXTRACT, f"extraction ({told.reason})")
+            reason = self._unseen(request) or (await self._ask_all(request.cache_scope, (), deadline)).reason
+            return _reply(work.fitting, work.extracted, pb.METHOD_EXTRACT, f"extraction ({reason})")
         async with asyncio.TaskGroup() as group:
             asking = group.create_task(self._ask_all(request.cache_scope, work.tasks, deadline))
             extracting = group.create_task(self._in_thread(lambda: self._extract(request, work.fitting)))
@@ -181,7 +184,7 @@ class Summarizer(rpc.SummarizerServicer):
                 return _Whole(_uncondensed(before, least, note))
             fitting = shortened
         tasks: tuple[BlockTask, ...] = ()
-        if self._backend is not None and not self._backend.resting:
+        if self._backend is not None and not self._backend.resting and not self._unseen(request):
             tasks = fitting.block_tasks(self._settings.summary_tokens, LEAST_SUMMARY_TOKENS, self._source_tokens)
         return _Work(fitting, tasks, None if tasks else self._extract(request, fitting))
 
@@ -189,7 +192,16 @@ class Summarizer(rpc.SummarizerServicer):
         """List what is worth summarising before it is needed: of a conversation that fills half its window."""
         if self._ahead is None or filled < AHEAD_FROM or request.forbid_condensing or not request.cache_scope:
             return ()
+        if self._unseen(request):
+            return ()
         return fitting.ahead_tasks(self._settings.summary_tokens, self._source_tokens)
+
+    def _unseen(self, request: pb.FitRequest) -> str:
+        """Say why the model may not see a conversation; empty when it may, or when there is none."""
+        own = self._settings.backend_privacy
+        if self._backend is None or may_see(self._classes, own, request.privacy):
+            return ""
+        return f"the model sees text up to '{own}' only"
 
     async def _ask_all(self, scope: str, tasks: Sequence[BlockTask], deadline: float) -> "_Told":
         """Get the summary of every block, or the reason why one is missing; what is missing is written ahead."""
@@ -218,8 +230,9 @@ class Summarizer(rpc.SummarizerServicer):
         backend = self._backend
         left = deadline - time.monotonic() - ASSEMBLY_S
         if backend is None or left < LEAST_MODEL_S:
-            return Answer(reason="no time was left to ask the model")
-        answer = await backend.condense(task.text, task.summary_tokens, left)
+            answer = Answer(reason="no time was left to ask the model")
+        else:
+            answer = await backend.condense(task.text, task.summary_tokens, left)
         if answer.text or answer.silent:
             self._shelf.put(self._key(scope, task), answer.text)
         else:
@@ -328,6 +341,8 @@ def _check_names(target: pb.Target) -> None:
 def _check_fit(request: pb.FitRequest) -> None:
     target = request.target
     _check_names(target)
+    if len(request.privacy) > MAX_NAME:
+        raise InvalidRequest(f"privacy: {len(request.privacy)} characters, at most {MAX_NAME}", param="privacy")
     if target.context_window < 1:
         raise InvalidRequest("target.context_window: 0 tokens, at least 1", param="target.context_window")
     if target.reserved_output >= target.context_window:

@@ -29,6 +29,8 @@ class SummarizerSettings(ServiceSettings):
     """The model's name there."""
     backend_key_file: Path | None = None
     """Its API key, if it wants one."""
+    backend_privacy: str = "public"
+    """The most confidential class of text that the model may see; what is beyond is condensed by extraction."""
     backend_context: int = Field(default=8192, ge=1024)
     """The model's context window in tokens; a longer text is shortened by extraction before it is sent."""
     summary_tokens: int = Field(default=512, ge=64, le=8192)

@@ -25,6 +25,7 @@ in it, total_tokens is right and its two parts are split by counting events.
 """
 
 import io
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any, Final
 
@@ -32,17 +33,23 @@ import orjson
 
 from stream_core.openai.sse import DONE, data_of
 from stream_gateway.backends.continued_chunks import (
-    UNREADABLE,
     Chunk,
     Head,
     Tokens,
-    decode_chunk,
     read_chunk,
     read_head,
     write_event,
 )
+from stream_gateway.backends.continued_pattern import learn
 
 _PREFIX: Final = b"data: {"
+_LESSONS: Final = 4
+"""Forms of events that are learnt: the first may name the role as well. Where all differ, learning is in vain."""
+
+
+def _unknown(_: bytes) -> str:
+    """Before a form is known."""
+    return ""
 
 
 class State(Enum):
@@ -81,6 +88,8 @@ class Continuation:
         # A list with a string per token would be ten times the text.
         self._text = io.StringIO()
         self._write = self._text.write
+        self._lessons = _LESSONS
+        self._text_of: Callable[[bytes], str] = _unknown
         # Of the running continuation:
         self._given = ""
         self._before = 0
@@ -165,29 +174,33 @@ class Continuation:
     def _follow(self, events: list[bytes]) -> None:
         """Read the first stream: the hot path, once per token of every answer."""
         for event in events:
-            if event[:7] == _PREFIX:
-                data = event[6:]
-            elif (other := data_of(event)) is None:
-                continue
-            elif other == b"[DONE]":
-                self.state = State.COMPLETE
-                continue
+            if text := self._text_of(event):
+                self._write(text)
+                self.deltas += 1
             else:
-                data = other
-            try:
-                chunk = decode_chunk(data)
-            except UNREADABLE:
-                tolerated = read_chunk(data)
-                if tolerated is None:
-                    self._refuse()
-                    continue
-                chunk = tolerated
-            if self._head is None:
-                self._head = read_head(data)
-            self._note(chunk)
-            if chunk.usage is not None:
-                self.prompt = chunk.usage.prompt_tokens
-                self.usage_sent = self.state is State.FINISHED
+                self._read(event)
+
+    def _read(self, event: bytes) -> None:
+        """Read an event of another form than those before it."""
+        data = event[6:] if event[:7] == _PREFIX else data_of(event)
+        if data is None:
+            return
+        if data == b"[DONE]":
+            self.state = State.COMPLETE
+            return
+        chunk = read_chunk(data)
+        if chunk is None:
+            self._refuse()
+            return
+        if self._head is None:
+            self._head = read_head(data)
+        self._note(chunk)
+        if chunk.usage is not None:
+            self.prompt = chunk.usage.prompt_tokens
+            self.usage_sent = self.state is State.FINISHED
+        if self._lessons and (pattern := learn(event, chunk)):
+            self._lessons -= 1
+            self._text_of = pattern.text_of
 
     def _note(self, chunk: Chunk) -> None:
         """Remember what the client is told."""

@@ -20,6 +20,8 @@ class OfferedModel:
     modalities: frozenset[str] = frozenset({"text"})
     capabilities: frozenset[str] = frozenset()
     demo: bool = False
+    privacy: frozenset[str] = frozenset()
+    """Classes of its own: it may see no text beyond any of them, nor beyond its tier's."""
 
 
 def offered(model: ModelConfig) -> OfferedModel:
@@ -30,6 +32,7 @@ def offered(model: ModelConfig) -> OfferedModel:
         modalities=frozenset(model.modalities) | {"text"},
         capabilities=frozenset(model.capabilities),
         demo=model.demo,
+        privacy=frozenset() if model.privacy is None else frozenset({model.privacy}),
     )
 
 

@@ -2,6 +2,7 @@
 
 import secrets
 import time
+from dataclasses import replace
 
 import orjson
 
@@ -61,6 +62,10 @@ class HpcBackend:
         self._tier = tier
         pools = [pool.model for cluster in clusters for pool in cluster.pools]
         self._configured = {model.id: offered(model) for model in [*tier.models, *pools]}
+        self._privacy: dict[str, frozenset[str]] = {}
+        for model in [*tier.models, *pools]:
+            # On several clusters a model may see what each of them may: an answer may move from one to another.
+            self._privacy[model.id] = self._privacy.get(model.id, frozenset()) | offered(model).privacy
         self._clusters = Clusters(clusters, channel, pool)
         self._channel = channel
         self._pool = pool
@@ -78,7 +83,7 @@ class HpcBackend:
         models = dict(self._configured)
         for worker in self._clusters.announced():
             models |= worker.models
-        return list(models.values())
+        return [replace(model, privacy=self._privacy.get(id_, frozenset())) for id_, model in models.items()]
 
     def unavailable(self, model: str) -> str | None:
         """None when a worker of this model is ready."""

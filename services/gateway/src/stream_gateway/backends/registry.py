@@ -17,6 +17,7 @@ from stream_core.ids import new_id
 from stream_core.wire.window import Limits
 from stream_gateway.backends.contract import Answer, Backend, Call, OfferedModel, offered
 from stream_gateway.backends.http import HttpBackend
+from stream_gateway.privacy.detector import Detector
 from stream_gateway.routing import ModelView, TierView
 from stream_gateway.settings import GatewaySettings
 from stream_gateway.standing import Standing
@@ -40,6 +41,11 @@ class Generation:
     deployment: Deployment
     entries: dict[str, Entry] = field(default_factory=dict)
     holders: int = 0
+    detector: Detector = field(init=False)
+    """Of the deployment's policy."""
+
+    def __post_init__(self) -> None:
+        self.detector = Detector(self.deployment.policy)
 
     def view(self) -> list[TierView]:
         """What the tiers offer at this moment, cheapest first."""

@@ -50,8 +50,9 @@ class Spoken:
     """None: the engine's bytes pass as they are."""
     privacy: str | None = None
     """Raises the request's class, as the header x-stream-privacy does; None leaves it to the header."""
-    keep: Callable[[], Awaitable[None]] | None = None
-    """Called when the answer is complete, before the client learns that it is."""
+    keep: Callable[[str], Awaitable[None]] | None = None
+    """Called with the class that the request had in the end when the answer is complete, before the client learns that
+    it is."""
 
 
 class Dialect(Protocol):

@@ -9,6 +9,7 @@ import orjson
 from stream_core.errors import InvalidRequest, Unsupported
 from stream_core.ids import to_hex
 from stream_core.openai.models import chat_of
+from stream_core.privacy import strictest
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.faults import NotConfigured
@@ -54,7 +55,7 @@ class ResponsesDialect(OpenAiDialect):
         if (previous := wanted.body.previous_response_id) is not None:
             earlier = await self._earlier(principal, previous)
             before = earlier.items
-            class_ = _stricter(policy.classes, class_, earlier.privacy)
+            class_ = strictest(policy.classes, class_, earlier.privacy)
         items = [_named(item, request_id, index) for index, item in enumerate(wanted.items)]
         chat = chat_of(chat_body(wanted, [*messages_of(before, "previous_response_id"), *messages_of(items)]))
         now = self._clock()
@@ -64,8 +65,8 @@ class ResponsesDialect(OpenAiDialect):
             return Spoken(chat, answer, class_)
         archive.check_size(len(body) + (len(orjson.dumps(before)) if before else 0))
 
-        async def keep() -> None:
-            await archive.keep(principal.id, _conversation(answer.response, items, before, class_))
+        async def keep(privacy: str) -> None:
+            await archive.keep(principal.id, _conversation(answer.response, items, before, privacy))
 
         return Spoken(chat, answer, class_, keep)
 
@@ -103,11 +104,6 @@ def _conversation(
     from stream_gateway.responses.archive import Conversation  # noqa: PLC0415  (with the broker's client, loaded aside)
 
     return Conversation(response, items, before, class_)
-
-
-def _stricter(classes: list[str], one: str, other: str) -> str:
-    """Give the more confidential class: one that the policy no longer knows, which nobody may see."""
-    return max(one, other, key=lambda name: classes.index(name) if name in classes else len(classes))
 
 
 def _named(item: dict[str, Any], request_id: bytes, index: int) -> dict[str, Any]:

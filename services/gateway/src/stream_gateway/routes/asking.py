@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
@@ -55,7 +56,7 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The body is not declared as JSON."""
+    """The body is not declared as JSON, or is compressed."""
 
     code = "unsupported_media_type"
     status_hint = 415
@@ -119,6 +120,7 @@ class AskRoute:
             raise UpstreamUnavailable("this gateway is shutting down: try again, another one answers")
         fields = dict(headers)
         exchange.admitted(path, fields)
+        demand_plain(fields.get(b"content-encoding"))
         demand_json(fields.get(b"content-type"))
         body = await read_body(exchange.receive, _content_length(fields), self._means.max_body_bytes)
         watcher = asyncio.create_task(watch_client(exchange.receive, lifeline))
@@ -140,9 +142,9 @@ class AskRoute:
             exchange.understood(spoken)
             exchange.phases.lap("read")
             async with self._means.registry.hold() as generation:
+                begun = await self._means.pipeline.begin(asked, generation, exchange.trail)
                 if self._means.trace_content:
                     exchange.show(asked, generation.deployment.policy)
-                begun = await self._means.pipeline.begin(asked, generation, exchange.trail)
                 del asked, spoken  # a long answer must not keep a large question in memory
                 try:
                     await exchange.answer(begun)
@@ -161,7 +163,7 @@ class _Exchange:
         self.receive = receive
         self._dialect = dialect
         self._translation: Translation | None = None
-        self._keep: Callable[[], Awaitable[None]] | None = None
+        self._keep: Callable[[str], Awaitable[None]] | None = None
         self.request_id = new_id()
         self.principal: Principal | None = None
         self.stream = False
@@ -184,7 +186,7 @@ class _Exchange:
 
     def show(self, asked: Asked, policy: PolicyConfig) -> None:
         """Let the trace hold what is asked and answered, where the request's class allows that."""
-        if self._trace.recorded and may_be_shown(policy, asked.principal, asked.privacy):
+        if self._trace.recorded and may_be_shown(policy, self.trail.privacy):
             self._said = self._trace.show(asked.chat.body)
 
     def understood(self, spoken: Spoken) -> None:
@@ -223,7 +225,8 @@ class _Exchange:
                 await send_comment(self._send, f"server-timing: {self.phases.text()}", self._outcome)
         if self._translation is not None:
             sending = send_translated if self.stream else send_whole_translated
-            await sending(self._send, begun, self._headers(), self._outcome, self._translation, self._keep)
+            keep = partial(self._keep, self.trail.privacy) if self._keep else None
+            await sending(self._send, begun, self._headers(), self._outcome, self._translation, keep)
         elif streamed:
             await send_stream(self._send, begun, self._headers(), self._outcome)
         else:
@@ -290,6 +293,13 @@ class _Exchange:
 def _content_length(fields: dict[bytes, bytes]) -> int | None:
     length = fields.get(b"content-length", b"")
     return int(length) if length.isdigit() else None
+
+
+def demand_plain(content_encoding: bytes | None) -> None:
+    """Refuse a body that is compressed: what it would become when it is unpacked, nobody can know beforehand."""
+    if content_encoding is not None and content_encoding.strip().lower() not in {b"", b"identity"}:
+        said = content_encoding[:40].decode("latin-1")
+        raise UnsupportedMediaType(f"content-encoding: {said!r} is not possible here, send the body as it is")
 
 
 def demand_json(content_type: bytes | None) -> None:

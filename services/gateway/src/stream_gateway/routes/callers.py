@@ -6,6 +6,7 @@ from typing import Annotated, Final, Protocol, TypeVar
 from fastapi import Query, Request
 
 from stream_core.errors import InvalidRequest
+from stream_core.privacy import strictest
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
@@ -45,8 +46,7 @@ class Callers:
 
     def strictest(self, one: str, other: str) -> str:
         """Tell the more confidential of two classes: one that the policy no longer knows, which nobody may see."""
-        classes = self._registry.current.deployment.policy.classes
-        return max(one, other, key=lambda name: classes.index(name) if name in classes else len(classes))
+        return strictest(self._registry.current.deployment.policy.classes, one, other)
 
 
 def page(items: Sequence[_N], after: str | None, limit: int) -> tuple[list[_N], bool]:

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 from stream_core.errors import InvalidRequest
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.batches.service import Batches
+from stream_gateway.routes.asking import demand_plain
 from stream_gateway.routes.callers import LONGEST_PAGE, Callers, Limit, page
 from stream_gateway.routes.models import Error
 from stream_gateway.routes.shapes import FileDeleted, FileList, FileObject, file_object
@@ -60,11 +61,15 @@ def file_routes(callers: Callers, batches: Batches) -> APIRouter:
         summary="Upload a file",
         operation_id="create_file",
         openapi_extra=_FORM,
-        responses={413: {"model": Error, "description": "The file is too large"}},
+        responses={
+            413: {"model": Error, "description": "The file is too large"},
+            415: {"model": Error, "description": "The upload is compressed"},
+        },
     )
     async def create_file(
         request: Request, principal: caller, x_stream_privacy: Annotated[str | None, Header()] = None
     ) -> FileObject:
+        demand_plain(request.headers.get("content-encoding", "").encode("latin-1"))
         length = request.headers.get("content-length", "")
         try:
             file = await batches.files.upload(

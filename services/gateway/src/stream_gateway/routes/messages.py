@@ -10,7 +10,7 @@ from stream_core.ids import new_id
 from stream_gateway.dialects.messages import with_bearer
 from stream_gateway.dialects.messages_request import parse_messages
 from stream_gateway.pipeline import Asked
-from stream_gateway.routes.asking import Means, demand_json
+from stream_gateway.routes.asking import Means, demand_json, demand_plain
 from stream_gateway.stream import read_body
 
 BODY = {
@@ -79,6 +79,7 @@ def message_routes(means: Means) -> APIRouter:
     )
     async def count_tokens(request: Request, x_stream_privacy: Annotated[str | None, Header()] = None) -> TokenCount:
         principal = means.keyring.authenticate(with_bearer(request.headers.raw))
+        demand_plain(request.headers.get("content-encoding", "").encode("latin-1"))
         demand_json(request.headers.get("content-type", "application/json").encode("latin-1"))
         length = request.headers.get("content-length", "")
         declared = int(length) if length.isdecimal() else None

@@ -10,7 +10,9 @@ from stream_core.ids import new_id
 from stream_core.openai.models import parse_chat
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
-from stream_gateway.pipeline import Asked, Pipeline
+from stream_gateway.fitting import wants_whole
+from stream_gateway.pipeline import Asked, Pipeline, Trail
+from stream_gateway.routes.asking import demand_plain
 from stream_gateway.routes.models import Error
 from stream_gateway.stream import read_body
 
@@ -68,6 +70,7 @@ def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max
             403: {"model": Error, "description": "The key's or the request's class is not known"},
             404: {"model": Error, "description": "No such model"},
             413: {"model": Error, "description": "The body is too large"},
+            415: {"model": Error, "description": "The body is compressed"},
         },
     )
 
@@ -82,13 +85,20 @@ def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max
             }
         },
     )
-    async def explain(request: Request, x_stream_privacy: Annotated[str | None, Header()] = None) -> Explanation:
+    async def explain(
+        request: Request,
+        x_stream_privacy: Annotated[str | None, Header()] = None,
+        x_stream_context: Annotated[str | None, Header()] = None,
+    ) -> Explanation:
         principal = keyring.authenticate(request.headers.raw)
+        demand_plain(request.headers.get("content-encoding", "").encode("latin-1"))
         length = request.headers.get("content-length", "")
-        body = await read_body(request.receive, int(length) if length.isdigit() else None, max_body_bytes)
-        asked = Asked(new_id(), principal, parse_chat(body), len(body), x_stream_privacy, {}, tell=None)
+        body = await read_body(request.receive, int(length) if length.isdecimal() else None, max_body_bytes)
+        whole = wants_whole(x_stream_context)
+        asked = Asked(new_id(), principal, parse_chat(body), len(body), x_stream_privacy, {}, tell=None, whole=whole)
         async with registry.hold() as generation:
-            plan, verdict = await pipeline.explain(asked, generation)
+            trail = Trail()
+            plan, verdict = await pipeline.explain(asked, generation, trail)
         first = plan.candidates[0] if plan.candidates else None
         reasons = [first.reason] if first else []
         return Explanation(
@@ -98,7 +108,7 @@ def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max
             confidence=verdict.confidence,
             scores=dict(verdict.scores),
             expected_output_tokens=verdict.expected_output_tokens,
-            reasons=[*reasons, *([verdict.note] if verdict.note else []), *verdict.reasons],
+            reasons=[*reasons, *trail.notes, *([verdict.note] if verdict.note else []), *verdict.reasons],
             candidates=[RouteCandidate(tier=c.tier, model=c.model.id, reason=c.reason) for c in plan.candidates],
             excluded=[RouteExclusion(tier=out.tier, model=out.model, why=out.words) for out in plan.excluded],
         )

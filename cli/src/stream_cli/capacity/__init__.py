@@ -1,0 +1,1 @@
+"""`stream capacity`: what a load needs, from measured costs."""
