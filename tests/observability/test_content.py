@@ -1,11 +1,14 @@
-"""Texts in traces: never by default; turned on, of the least confidential class alone."""
+"""One gateway that traces: texts never by default; turned on, of the least confidential class alone."""
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from gateway.stage import Gateway, Stage, chat, tier
+from gateway.stage import Gateway, Stage, chat, tier, until
 from observability.collector import Collector, collector
 
 from stream_core.testing.engine import scripted_engine
@@ -77,3 +80,19 @@ async def test_confidential_texts_never_are(
     assert root.attributes["stream.ended"] == "complete"
     assert not {"gen_ai.input.messages", "gen_ai.output.messages"} & set(root.attributes)
     assert b"red-" not in b"".join(spans.bodies)
+
+
+async def test_a_collector_that_is_away_costs_nothing(tmp_path: Path, client: aiohttp.ClientSession) -> None:
+    """Requests are answered, the end is quick, and what could not be sent is counted."""
+    with scripted_engine() as engine, socket.create_server(("127.0.0.1", 0)) as taken:
+        away = f"http://127.0.0.1:{taken.getsockname()[1]}/v1/traces"
+        taken.close()
+        stage = Stage(tmp_path, {"tiers": [tier("local", engine)]})
+        env = {"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": away}
+        with stage.run(env, traces__sample_ratio=1) as gateway:
+            await until(lambda: bool(gateway.lines("ready")))
+            for _ in range(3):
+                await ask(gateway, client, "green")
+            assert await asyncio.to_thread(gateway.program.stop) == 0
+            (faults,) = [line["faults"] for line in gateway.lines("faults")][-1:]
+            assert faults["otlp"] > 0

@@ -4,12 +4,15 @@ Spans are sent in batches by a thread of the SDK, as protobuf over HTTP (OTLP); 
 dropped and counted, never waited for.
 """
 
+import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -47,14 +50,18 @@ class Recorder:
 
     def __init__(self, service: str, endpoint: str, *, headers: Mapping[str, str], ca_file: Path | None) -> None:
         _quieten()
+        session = requests.Session()
+        # An institution's proxy leads out of the house; what is on this machine must never be sent there in clear.
+        session.trust_env = endpoint.startswith("https:")
         exporter = OTLPSpanExporter(
             endpoint=endpoint,
             headers=dict(headers),
             timeout=_TIMEOUT_S,
             certificate_file=str(ca_file) if ca_file else None,
+            session=session,
         )
         self._processor = BatchSpanProcessor(exporter)
-        # `decided elsewhere` (`tracing.root`, or the caller): whatever comes here is recorded.
+        # It is decided elsewhere (`tracing.root`, or the caller): whatever comes here is recorded.
         self._provider = TracerProvider(
             sampler=ALWAYS_ON,
             resource=Resource.create(
@@ -113,4 +120,25 @@ def _quieten() -> None:
     logger = logging.getLogger("opentelemetry")
     logger.setLevel(logging.WARNING)
     logger.propagate = False
-    logger.handlers[:] = [OnceHandler(Once(_log), "otlp")]
+    logger.handlers[:] = [_FromThread(OnceHandler(Once(_log), "otlp"))]
+
+
+class _FromThread(logging.Handler):
+    """Brings what a thread says to the event loop that counts; without one, or after its end, it is lost.
+
+    Args:
+        handler: gets it there.
+    """
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__(logging.WARNING)
+        self._handler = handler
+        self._loop: asyncio.AbstractEventLoop | None = None
+        with contextlib.suppress(RuntimeError):  # there is none in a tool's main thread
+            self._loop = asyncio.get_running_loop()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass one record on."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._handler.handle, record)
