@@ -300,6 +300,8 @@ def _values(sent: Sent, chance: random.Random) -> Sent:
         body = json.loads(sent.body)
     except ValueError:
         return _bytes(sent, chance)
+    if not isinstance(body, dict | list):
+        return _bytes(sent, chance)
     body = copy.deepcopy(body)
     for _ in range(chance.choice([1, 1, 2, 5])):
         places = list(_places(body))

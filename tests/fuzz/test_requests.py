@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -22,6 +23,8 @@ from gateway.stage import Stage
 
 from stream_core.deployment import Deployment
 from stream_core.testing.broker import Broker
+from stream_gateway.accounts.directory import Directory
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.app import App
 from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Generation, Registry
@@ -32,6 +35,8 @@ from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
+from stream_gateway.limits.book import Book
+from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
@@ -109,7 +114,8 @@ async def running(folder: Path) -> AsyncIterator[Gateway]:
     await asyncio.to_thread(broker.start)
     told = {"tls": tls, "keys_file": folder / "keys.json", "batch_key_file": folder / "batch.key"}
     settings = GatewaySettings.model_validate({**told, "nats": {"url": broker.url}})
-    keyring, registry = Keyring(settings.keys_file), Registry(settings)
+    registry = Registry(settings)
+    entrance = Entrance(Keyring(settings.keys_file), Directory(settings, lambda: ()))
     models = [{"id": "m", "context_window": 100_000, "capabilities": ABLE, "modalities": ["text", "image", "audio"]}]
     tiers = [
         {"name": name, "base_url": "http://127.0.0.1:9/v1", "privacy": privacy, "models": models}
@@ -127,15 +133,15 @@ async def running(folder: Path) -> AsyncIterator[Gateway]:
         entries[name] = replace(entry, backend=played)
     registry._generations[-1] = Generation(deployment, entries)
     judge, fitting, spending = Judge.of(settings), Fitting.of(settings), Spending(lambda: 0.0)
-    attended, recent = AttendedPipeline(judge, fitting, spending), RecentAnswers()
-    batches = Batches(settings, keyring, registry, Pipeline(judge, fitting, spending), attended, recent, spending)
-    means = Means(keyring, registry, attended, Running(), settings.max_body_bytes, recent)
+    meter = Meter(book := Book("0", time.time, shared=False, lease_s=settings.lease_s), time.monotonic)
+    attended, lines_way = (each(judge, fitting, spending, meter) for each in (AttendedPipeline, Pipeline))
+    batches = Batches(settings, entrance, registry, lines_way, attended, recent := RecentAnswers(), spending, book)
+    means = Means(entrance, registry, attended, Running(), settings.max_body_bytes, recent)
 
     def more() -> Any:
-        most = settings.max_body_bytes
         return [
-            explain_routes(keyring, registry, attended, most),
-            feedback_routes(keyring, batches),
+            explain_routes(entrance, registry, attended, settings.max_body_bytes),
+            feedback_routes(entrance, batches),
             message_routes(means),
         ]
 

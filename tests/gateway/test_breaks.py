@@ -63,7 +63,8 @@ async def test_a_finished_answer_gets_its_done(bare: Gateway, client: aiohttp.Cl
     usage = b'data: {"choices":[],"usage":{"completion_tokens":1}}\n\n'
     async with upstream(STREAM_HEAD + EVENT + FINISH + usage + last) as engine:
         await configure(bare, tier("local", engine.url))
-        assert await ask(bare, client, chat("local")) == (200, EVENT + FINISH + usage + DONE)
+        body = chat("local", stream_options={"include_usage": True})
+        assert await ask(bare, client, body) == (200, EVENT + FINISH + usage + DONE)
 
 
 async def test_a_whole_answer_that_breaks_is_an_error(bare: Gateway, client: aiohttp.ClientSession) -> None:

@@ -265,3 +265,16 @@ def test_unknown_classes_are_refused() -> None:
         request_class(POLICY, None, "secret")
     with pytest.raises(NotAllowed, match="'gone'"):
         request_class(POLICY, "gone", None)
+
+
+@pytest.mark.parametrize("pin", PINS, ids=str)
+@pytest.mark.parametrize("models", [{"eye"}, {"hpc/eye", "small"}, {"local/huge"}, set()], ids=str)
+def test_a_key_uses_only_its_models(pin: Pin, models: set[str]) -> None:
+    """No other model is a candidate, whatever is named or away; a model may be meant on one tier alone."""
+    for away in SUBSETS:
+        plan = route(Ask(pin, "public", models=frozenset(models)), tiers(away), POLICY, SCORES)
+        allowed = {model for name in NAMES for model in MODELS[name] if {model, f"{name}/{model}"} & models}
+        assert {candidate.model.id for candidate in plan.candidates} <= allowed
+        if pin.model is not None and pin.model not in allowed:
+            assert isinstance(refusal(plan), NotAllowed)
+    assert chosen(route(Ask(Pin(), "public", models=frozenset({"hpc/eye"})), tiers(), POLICY, SCORES)) == ["hpc/eye"]

@@ -7,8 +7,8 @@ import pytest
 from stream_core.cluster_config import Price
 from stream_core.deployment import PolicyConfig
 from stream_core.errors import LimitExceeded
-from stream_core.openai.chunks import Usage
 from stream_gateway.backends.contract import OfferedModel
+from stream_gateway.limits.estimate import dollars
 from stream_gateway.routing import Ask, ModelView, Pin, TierView, refusal, route
 from stream_gateway.spending import FRESH_S, REPLICAS, Spending
 
@@ -34,26 +34,14 @@ def spending(clock: Clock, total: float = 0.0) -> Spending:
     return known
 
 
-@pytest.mark.parametrize(
-    ("usage", "events", "begun", "cost"),
-    [
-        (Usage(1000, 500), 0, True, 0.007),
-        (Usage(1000, 500), 700, True, 0.007),  # what the engine told counts
-        (None, 500, True, 0.009),  # 2,000 tokens of prompt by its bytes
-        (None, 0, True, 0.044),  # the estimate
-        (None, 0, False, 0.0),
-    ],
-)
-def test_what_an_answer_costs(usage: Usage | None, events: int, begun: bool, cost: float) -> None:
-    """While it runs a request counts with what it may cost, afterwards with what it did."""
+def test_a_request_counts_with_what_it_may_cost_then_with_what_it_did() -> None:
+    """The reserve gives way to the cost, once."""
     known = spending(Clock())
-    prompt, need = known.estimate(PRICE, 6000, 8192, 4000)
-    assert (prompt, need) == (2000, pytest.approx(0.044))
-    known.begin(b"1", PRICE, prompt, need)
+    known.begin(b"1", 0.044)
     assert known.spent() == pytest.approx(0.044)
-    assert known.end(b"1", usage=usage, events=events, begun=begun) == pytest.approx(cost)
-    assert known.spent() == pytest.approx(cost)
-    assert known.end(b"1", usage=usage, events=events, begun=begun) == 0.0, "charged once"
+    for _ in range(2):
+        known.end(b"1", 0.007)
+        assert known.spent() == pytest.approx(0.007)
 
 
 def test_the_budget_holds_with_any_number_at_once() -> None:
@@ -61,14 +49,14 @@ def test_the_budget_holds_with_any_number_at_once() -> None:
     known = spending(Clock())
     running = []
     for number in range(1000):
-        prompt, need = known.estimate(PRICE, 3000, 8192, 1000)
+        need = dollars(PRICE, 1000, 1000)
         if not known.closed(1.0, need):
-            known.begin(bytes([number % 256, number // 256]), PRICE, prompt, need)
+            known.begin(bytes([number % 256, number // 256]), need)
             running.append(bytes([number % 256, number // 256]))
     assert len(running) == 10
     assert "not for so much at once" in known.closed(1.0, need)
     for request_id in running:
-        known.end(request_id, usage=Usage(1000, 1000), events=0, begun=True)
+        known.end(request_id, dollars(PRICE, 1000, 1000))
     assert known.spent() == pytest.approx(0.12)
     known.heard(known.month, 1.0 - need / 2, 0.12)
     assert known.closed(1.0, need) == "$0.99 of this month's $1.00 for the cloud are spent"
@@ -81,8 +69,8 @@ def test_as_many_replicas_as_there_may_be_hold_it_together() -> None:
     for _ in range(200):
         for number, known in enumerate(replicas):
             while not known.closed(10.0, 0.01):
-                known.begin(bytes([number]), PRICE, 0, 0.01)
-                known.end(bytes([number]), usage=Usage(5000, 0), events=0, begun=True)
+                known.begin(bytes([number]), 0.01)
+                known.end(bytes([number]), dollars(PRICE, 5000, 0))
         for known in replicas:
             written = known.unwritten().get(known.month, 0.0)
             total += written
@@ -95,7 +83,7 @@ def test_as_many_replicas_as_there_may_be_hold_it_together() -> None:
 def test_replicas_share_one_sum() -> None:
     """What another replica wrote counts here; what is unwritten here stays until it is written."""
     known = spending(Clock())
-    known.begin(b"1", PRICE, 0, 0.3)
+    known.begin(b"1", 0.3)
     assert known.unwritten() == {"2026-04": pytest.approx(0.3)}
     known.heard("2026-04", 5.3, 0.3)
     assert known.unwritten() == {}
@@ -117,10 +105,10 @@ def test_a_new_month_begins_with_nothing_spent() -> None:
     """A request that ends in the next month is charged to its own one."""
     clock = Clock()
     known = spending(clock, 99.0)
-    known.begin(b"1", PRICE, 0, 0.5)
+    known.begin(b"1", 0.5)
     clock.now += 20 * 86_400
     assert known.spent() == 0.0
-    known.end(b"1", usage=Usage(0, 10_000), events=0, begun=True)
+    known.end(b"1", dollars(PRICE, 0, 10_000))
     assert known.spent() == 0.0
     assert known.unwritten() == {"2026-04": pytest.approx(0.1)}
 

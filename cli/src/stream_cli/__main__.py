@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stream_cli import insight_commands, judge
+from stream_cli.account_commands import groups_app, limits_app, projects_app, users_app
 from stream_cli.batch_commands import batch_app
 from stream_cli.capacity.command import capacity
 from stream_cli.command import HOME, HomeOption, clear_errors
+from stream_cli.key_commands import keys_app
 from stream_core.errors import ConfigError, StreamError
 
 if TYPE_CHECKING:
@@ -27,9 +29,12 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help needs no rich, which costs a tenth of a second
     pretty_exceptions_enable=False,  # its local variables could be keys and prompts
 )
-keys_app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
 models_app = typer.Typer(help="Models of the embedded engine.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
+app.add_typer(users_app, name="users")
+app.add_typer(groups_app, name="groups")
+app.add_typer(projects_app, name="projects")
+app.add_typer(limits_app, name="limits")
 app.add_typer(models_app, name="models")
 app.add_typer(batch_app, name="batch")
 app.add_typer(judge.app, name="judge")
@@ -160,70 +165,6 @@ def _ask(conversation: "Conversation", question: str) -> None:
     typer.echo(f"\n\n[{answered.tier}: {answered.model}{reason}]")
     if answered.demo:
         typer.echo("[demo model: answers are not to be believed]")
-
-
-@keys_app.command("create")
-def keys_create(
-    name: Annotated[str, typer.Argument(help="Whose key it is.")],
-    tiers: Annotated[str, typer.Option(help="Tiers it may use, e.g. local,hpc. [all]")] = "",
-    privacy: Annotated[str | None, typer.Option(help="Class of all its requests. [the policy's default]")] = None,
-    clusters: Annotated[str, typer.Option(help="Clusters it may use on tiers of kind hpc. [all]")] = "",
-    full_context: Annotated[bool, typer.Option(help="Never condense its conversations.")] = False,
-    home: HomeOption = HOME,
-) -> None:
-    """Make a key; it is shown once."""
-    with clear_errors():
-        from stream_cli.home import open_home  # noqa: PLC0415
-        from stream_cli.keys import create  # noqa: PLC0415
-
-        path = open_home(home).keys
-        key = create(
-            path,
-            name,
-            now=time.time(),
-            tiers=_names(tiers),
-            privacy=privacy,
-            clusters=_names(clusters),
-            context="full" if full_context else None,
-        )
-        typer.echo(key)
-        typer.echo("This is the only time it is shown.", err=True)
-
-
-def _names(listed: str) -> list[str] | None:
-    """Read an option that lists names; empty means that nothing is left out."""
-    return [name.strip() for name in listed.split(",") if name.strip()] or None
-
-
-@keys_app.command("list")
-def keys_list(home: HomeOption = HOME) -> None:
-    """List keys, without the keys themselves."""
-    with clear_errors():
-        from stream_cli.home import Home  # noqa: PLC0415
-        from stream_cli.keys import read  # noqa: PLC0415
-
-        for record in read(Home(home.expanduser().absolute()).keys):
-            made = time.strftime("%Y-%m-%d", time.gmtime(record.created))
-            allowed = ",".join(record.tiers) if record.tiers is not None else "all tiers"
-            allowed += f" (clusters {','.join(record.clusters)})" if record.clusters is not None else ""
-            allowed += " (never condensed)" if record.context else ""
-            state = "revoked" if record.revoked else "valid"
-            words = (record.id, f"{record.prefix}...", made, state, allowed, record.privacy or "default", record.name)
-            typer.echo("  ".join(words))
-
-
-@keys_app.command("revoke")
-def keys_revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="As `stream keys list` shows it.")],
-    home: HomeOption = HOME,
-) -> None:
-    """Revoke a key for good."""
-    with clear_errors():
-        from stream_cli.home import Home  # noqa: PLC0415
-        from stream_cli.keys import revoke  # noqa: PLC0415
-
-        record = revoke(Home(home.expanduser().absolute()).keys, key_id)
-        typer.echo(f"{record.id} ({record.name}) is revoked")
 
 
 @models_app.command("list")

@@ -1,6 +1,6 @@
 """The state folder (`STREAM_HOME`): keys, certificates, secrets, logs, and what runs now.
 
-    api-key  keys.json  tls/  secrets/  nats/  logs/<program>.log  run/<program>.json  run/stream.yaml  lock
+    api-key  keys.json  accounts/  tls/  secrets/  nats/  logs/<program>.log  run/<program>.json  run/stream.yaml  lock
 
 Everything is made at the first start and kept. Only its owner can read it.
 """
@@ -22,7 +22,7 @@ TLS_NAMES: Final = ("gateway", "judge", "summarizer", "hpc_dispatch")
 NATS_USERS: Final = ("gateway", "relay", "hpc_dispatch")
 _LOG_LIMIT: Final = 10 * 1024 * 1024
 _LOOK_AGAIN: Final = datetime.timedelta(days=7)
-_FOLDERS: Final = ("tls", "secrets", "nats", "logs", "run")
+_FOLDERS: Final = ("accounts", "tls", "secrets", "nats", "logs", "run")
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Home:
     def keys(self) -> Path:
         """All keys, hashed: what the gateway reads."""
         return self.root / "keys.json"
+
+    @property
+    def accounts(self) -> Path:
+        """Where the gateway keeps users, groups, projects and keys."""
+        return self.root / "accounts"
 
     @property
     def tls(self) -> Path:

@@ -1,14 +1,14 @@
 """API keys in the state folder: made, listed, revoked; a key itself is shown once and never kept."""
 
 import fcntl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from stream_cli.home import Home, write_private
-from stream_core.api_keys import KeyFile, KeyRecord, digest, dump_keys, load_keys, new_key
+from stream_core.api_keys import FULL, KeyFile, KeyLimits, KeyRecord, digest, dump_keys, load_keys, new_key
 from stream_core.errors import ConfigError
 
 OWNER: Final = "owner"
@@ -43,7 +43,11 @@ def create(
     tiers: list[str] | None = None,
     privacy: str | None = None,
     clusters: list[str] | None = None,
-    context: Literal["full"] | None = None,
+    models: list[str] | None = None,
+    expires: int | None = None,
+    admin: bool = False,
+    whole: bool = False,
+    limits: Mapping[str, Any] | None = None,
 ) -> str:
     """Make a key and keep its hash.
 
@@ -54,14 +58,29 @@ def create(
         tiers: which tiers it may use; None is all.
         privacy: class of all its requests; None is the policy's default.
         clusters: which clusters it may use; None is all.
-        context: "full" if its conversations may never be condensed.
+        models: which models it may use; None is all.
+        expires: unix seconds; None is never.
+        admin: whether it may use the admin API.
+        whole: whether its conversations may never be condensed.
+        limits: what it may spend, by the names of `KeyLimits`.
 
     Returns:
         The key, to be shown once.
     """
     if not name.strip():
         raise ConfigError("a key needs a name that says whose it is", param="name")
-    key, record = new_key(name, now=now, tiers=tiers, privacy=privacy, clusters=clusters, context=context)
+    key, record = new_key(
+        name,
+        now=now,
+        tiers=tiers,
+        privacy=privacy,
+        clusters=clusters,
+        context=FULL if whole else None,
+        limits=KeyLimits(**limits) if limits else None,
+        models=models,
+        expires=expires,
+        admin=admin,
+    )
     _change(path, lambda records: [*records, record])
     return key
 
@@ -80,15 +99,31 @@ def revoke(path: Path, key_id: str) -> KeyRecord:
 
 
 def owner_key(home: Home, *, now: float) -> str:
-    """Return the owner's own key, making a new one when the old one is missing or revoked."""
+    """Return the owner's own key, an admin's, making a new one when the old one is missing, revoked or expired."""
     try:
         home.api_key.chmod(0o600)
         key = home.api_key.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
         key = ""
     hashed = digest(key)
-    if key and any(record.sha256 == hashed and not record.revoked for record in read(home.keys)):
+    found = next((record for record in read(home.keys) if record.sha256 == hashed), None) if key else None
+    if found is not None and not found.revoked and (found.expires is None or found.expires > now):
+        if not found.admin:  # made by a version that had no admin API
+            _change(home.keys, lambda records: [_promoted(r) if r.id == found.id else r for r in records])
         return key
-    key = create(home.keys, OWNER, now=now)
+    key = create(home.keys, OWNER, now=now, admin=True)
     write_private(home.api_key, f"{key}\n".encode())
     return key
+
+
+def shown(record: KeyRecord) -> dict[str, Any]:
+    """Describe a key as the admin API does."""
+    return msgspec.structs.asdict(record) | {
+        "whole": record.context == FULL,
+        "revoked": record.created if record.revoked else None,  # the file does not say when
+        "limits": {} if record.limits is None else msgspec.structs.asdict(record.limits),
+    }
+
+
+def _promoted(record: KeyRecord) -> KeyRecord:
+    return msgspec.structs.replace(record, admin=True)

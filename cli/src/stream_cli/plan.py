@@ -289,7 +289,11 @@ def _hpc_dispatch(ground: Ground, wishes: Wishes, _deployment: Deployment) -> di
 
 
 def _gateway(ground: Ground, wishes: Wishes, _deployment: Deployment) -> dict[str, str]:
-    env = {"STREAM_GATEWAY__KEYS_FILE": str(ground.home.keys), "STREAM_GATEWAY__GRACE_S": _GRACE_S}
+    env = {
+        "STREAM_GATEWAY__KEYS_FILE": str(ground.home.keys),
+        "STREAM_GATEWAY__STATE_DIR": str(ground.home.accounts),
+        "STREAM_GATEWAY__GRACE_S": _GRACE_S,
+    }
     if "nats" in wishes.only:  # as for the leases
         env["STREAM_GATEWAY__BATCH_KEY_FILE"] = str(ground.home.secret("batch.key"))
     for name in ("judge", "summarizer", "hpc_dispatch"):

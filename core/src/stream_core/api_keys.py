@@ -18,6 +18,18 @@ _PREFIX: Final = "sk-stream-"
 _SHOWN: Final = len(_PREFIX) + 6
 
 
+class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a key may use; None: as much as there is."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent_streams: int | None = None
+    prompt_tokens: int | None = None
+    tokens_per_month: int | None = None
+    dollars_per_month: float | None = None
+    gpu_hours_per_month: float | None = None
+
+
 class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is kept of a key."""
 
@@ -31,6 +43,10 @@ class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     revoked: bool = False
     clusters: list[str] | None = None  # which clusters of tiers of kind hpc it may use; None: all
     context: Literal["full"] | None = None  # "full": its conversations are never condensed; None: where they must be
+    limits: KeyLimits | None = None  # what it may use; None: as much as there is
+    models: list[str] | None = None  # which models it may use; None: all
+    expires: int | None = None  # unix seconds; None: never
+    admin: bool = False  # whether it may use the admin API
 
 
 class KeyFile(msgspec.Struct, frozen=True):
@@ -47,6 +63,10 @@ def new_key(
     privacy: str | None = None,
     clusters: list[str] | None = None,
     context: Literal["full"] | None = None,
+    limits: KeyLimits | None = None,
+    models: list[str] | None = None,
+    expires: int | None = None,
+    admin: bool = False,
 ) -> tuple[str, KeyRecord]:
     """Draw a key: (the key itself, to be shown once; what is kept of it)."""
     key = _PREFIX + secrets.token_urlsafe(32)
@@ -60,6 +80,10 @@ def new_key(
         privacy=privacy,
         clusters=clusters,
         context=context,
+        limits=limits,
+        models=models,
+        expires=expires,
+        admin=admin,
     )
     return key, record
 

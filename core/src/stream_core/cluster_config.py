@@ -49,6 +49,11 @@ class ModelConfig(Section):
     """The most confidential class of text that it may see, where that is less than its tier may; None: as its tier."""
     demo: bool = False
     """Its answers are not to be believed; every surface says so."""
+    gpus: Annotated[float, Field(ge=0)] | None = None
+    """GPUs of one engine, for GPU hours; None: what a pool's job has on a cluster of `parsl`, else none."""
+    gpu_shared_by: Annotated[float, Field(ge=1)] | None = None
+    """Requests that an engine is reckoned to serve at once, among whom its GPU time is shared; None: those at which
+    another worker of the pool is started (`max_requests` times `target_load`), without a pool one."""
 
     @property
     def engine_model(self) -> str:

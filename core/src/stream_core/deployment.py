@@ -47,6 +47,9 @@ class TierConfig(Section):
     api_key_file: Path | None = None
     models: list[ModelConfig] = Field(default_factory=list)
     """For kind hpc the workers' own announcements are added; the first model is the tier's default."""
+    asks_usage: bool = True
+    """Whether streams are asked for their usage also where the client did not ask; it is left out on the way then.
+    False for a server that refuses `stream_options`: its streams are counted by their events."""
     reserved_output: Annotated[int, Field(ge=1)] = 1024
     """Tokens kept free for the answer when the caller sets no limit."""
     connect_timeout_s: Annotated[float, Field(gt=0)] = 5.0

@@ -34,6 +34,8 @@ from stream_gateway.dialects.responses import ResponsesDialect
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
+from stream_gateway.limits.book import Book
+from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Asked, Pipeline
 from stream_gateway.responses.archive import Conversation
 from stream_gateway.responses.ids import NoSuchResponse
@@ -265,9 +267,14 @@ class Realm:
         )
         fitting = Fitting("", TLS, deadline_s=10)
         fitting._stub = Wire(Fit=self._summarizer.Fit)  # type: ignore[assignment]
-        self.pipeline = Pipeline(judge, fitting, Spending(lambda: 0.0))
-        keyring: Any = SimpleNamespace(authenticate=lambda _: self.principal)
-        means = Means(keyring, self, self.pipeline, Running(), 1 << 24)  # type: ignore[arg-type]  # a registry in all that is asked
+        meter = Meter(Book("0", lambda: 0.0, shared=False, lease_s=60), lambda: 0.0)
+        self.pipeline = Pipeline(judge, fitting, Spending(lambda: 0.0), meter)
+
+        async def let_in(_headers: object) -> Principal:
+            return self.principal
+
+        entrance: Any = SimpleNamespace(authenticate=let_in)
+        means = Means(entrance, self, self.pipeline, Running(), 1 << 24)  # type: ignore[arg-type]  # a registry in all that is asked
         stored: Any = SimpleNamespace(archive=Shelf())
         self._routes = {
             "chat": AskRoute(means, PlainDialect()),

@@ -47,6 +47,14 @@ def usage_of_body(body: bytes) -> Usage | None:
     return chunk.usage if chunk else None
 
 
+def tells_usage_alone(event: bytes) -> bool:
+    """Whether an event is the one that `stream_options.include_usage` adds: usage, and no choice."""
+    if b'"usage"' not in event or b'"choices"' not in event:
+        return False
+    chunk = _read(event)
+    return chunk is not None and chunk.usage is not None and not chunk.choices
+
+
 def _read(event: bytes) -> _Chunk | None:
     data = data_of(event)
     return _decode(data) if data else None

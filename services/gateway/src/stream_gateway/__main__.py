@@ -16,13 +16,14 @@ import uvicorn
 
 from stream_core import tracing
 from stream_core.errors import ConfigError, UpstreamUnavailable
-from stream_core.health import open_here, serve_metrics
+from stream_core.health import Readiness, open_here, serve_metrics
+from stream_core.ids import new_id, to_hex
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import config_path, read_deployment
 from stream_core.telemetry import configure_logs
 from stream_gateway import __version__, meters
+from stream_gateway.accounts.life import Accounts, open_accounts
 from stream_gateway.app import App
-from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.service import Batches
@@ -32,6 +33,8 @@ from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
 from stream_gateway.lifeline import Running
+from stream_gateway.limits.book import Book
+from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
@@ -75,45 +78,44 @@ async def serve(stop: asyncio.Event) -> None:
     _check(settings.https)
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
-        keyring = Keyring(settings.keys_file)
         registry = await stack.enter_async_context(_registry(settings))
+        opening = open_accounts(settings, lambda: registry.current.deployment.policy.classes)
+        accounts = await stack.enter_async_context(opening)
         judge = Judge.of(settings)
         stack.push_async_callback(judge.aclose)
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
-        recent, spending, fetcher = RecentAnswers(), Spending(time.time), Fetcher(settings.fetch_urls)
-        attended = AttendedPipeline(judge, fitting, spending, fetcher)
-        lines_way = Pipeline(judge, fitting, spending, fetcher)
-        batches = Batches(settings, keyring, registry, lines_way, attended, recent, spending)
+        recent, spending = RecentAnswers(), Spending(time.time)
+        book = Book(to_hex(new_id()), time.time, shared=settings.batch_key_file is not None, lease_s=settings.lease_s)
+        meter, fetcher = Meter(book, time.monotonic), Fetcher(settings.fetch_urls)
+        attended = AttendedPipeline(judge, fitting, spending, meter, fetcher)
+        lines_way = Pipeline(judge, fitting, spending, meter, fetcher)
+        batches = Batches(settings, accounts.entrance, registry, lines_way, attended, recent, spending, book)
         stack.push_async_callback(batches.aclose)
-        means = Means(keyring, registry, attended, running, settings.max_body_bytes, recent, settings.trace_content)
-
-        def more() -> "list[APIRouter]":
-            from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415  (FastAPI, loaded aside)
-            from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
-            from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
-
-            return [
-                explain_routes(keyring, registry, attended, settings.max_body_bytes),
-                feedback_routes(keyring, batches),
-                message_routes(means),
-            ]
-
-        numbers = partial(open_here, settings.host, settings.metrics_port)
-        app = App(means, endpoints(batches, registry), batches, running.why_not, more, numbers)
-        meters.watch(running, registry, attended.waited_s)
-        told = await stack.enter_async_context(
-            serve_metrics(settings.metrics_host, settings.metrics_port, running.why_not)
+        means = Means(
+            accounts.entrance, registry, attended, running, settings.max_body_bytes, recent, settings.trace_content
         )
+
+        unready = partial(_unready, running, accounts)
+        app = App(
+            means,
+            endpoints(batches, registry),
+            batches,
+            unready,
+            partial(_more_routes, means, batches, accounts),
+            partial(open_here, settings.host, settings.metrics_port),
+        )
+        told = await stack.enter_async_context(_metrics(settings, running, registry, attended, unready))
         server = _server(app, settings)
         async with asyncio.TaskGroup() as tasks:
-            follower = tasks.create_task(keyring.follow(settings.reload_interval_s))
+            follower = tasks.create_task(accounts.keyring.follow(settings.reload_interval_s))
+            renewing = tasks.create_task(book.follow())
             serving = tasks.create_task(server.serve(sockets=[listener]))
             await server.serving.wait()
             port = listener.getsockname()[1]
             announce_ready(settings.ready_file, port=port, **told)
             _log.info("ready", extra={"host": settings.host, "port": port})
-            tasks.create_task(app.load())
+            loading = tasks.create_task(_load(app, accounts))
             await batches.start()
             await stop.wait()
             running.closing = True
@@ -126,6 +128,42 @@ async def serve(stop: asyncio.Event) -> None:
             server.should_exit = True
             await serving
             follower.cancel()
+            renewing.cancel()
+            loading.cancel()
+
+
+def _unready(running: Running, accounts: Accounts) -> str | None:
+    """Say why this replica should get no new requests; None: it should."""
+    return "draining" if running.closing else accounts.unready()
+
+
+def _metrics(
+    settings: GatewaySettings, running: Running, registry: Registry, pipeline: AttendedPipeline, unready: Readiness
+) -> contextlib.AbstractAsyncContextManager[dict[str, int]]:
+    """Have the numbers read, on their own port where there is one."""
+    meters.watch(running, registry, pipeline.waited_s)
+    return serve_metrics(settings.metrics_host, settings.metrics_port, unready)
+
+
+def _more_routes(means: Means, batches: Batches, accounts: Accounts) -> "list[APIRouter]":
+    """Build what is not in a hurry."""
+    from stream_gateway.routes.admin_keys import admin_routes  # noqa: PLC0415  (FastAPI, loaded aside)
+    from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415
+    from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
+    from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
+
+    return [
+        explain_routes(means.entrance, means.registry, means.pipeline, means.max_body_bytes),
+        feedback_routes(means.entrance, batches),
+        message_routes(means),
+        *admin_routes(accounts),
+    ]
+
+
+async def _load(app: App, accounts: Accounts) -> None:
+    """Load what is not in a hurry, one after the other, and keep up with the accounts until cancelled."""
+    await app.load()
+    await accounts.directory.follow()
 
 
 def _server(app: App, settings: GatewaySettings) -> _Server:

@@ -69,4 +69,4 @@ class App:
     def _build(self) -> ASGIApp:
         from stream_gateway.surface import build_surface  # noqa: PLC0415  (a third of the program's start)
 
-        return build_surface(self._means.keyring, self._means.registry, self._batches, self._endpoints, self._more())
+        return build_surface(self._means.entrance, self._means.registry, self._batches, self._endpoints, self._more())

@@ -1,7 +1,7 @@
 """The span of each candidate that is asked: from the first byte sent to it until its answer, or failure, is over."""
 
 from stream_core import gen_ai, tracing
-from stream_core.errors import RemoteError
+from stream_core.errors import StreamError
 from stream_core.openai.chunks import Usage
 from stream_core.trace_context import CURRENT, TraceContext
 from stream_core.tracing import Kind, Span
@@ -36,7 +36,7 @@ class Attempts:
         self._open[request_id] = span, above
         CURRENT.set(span.context)
 
-    def failed(self, request_id: bytes, error: RemoteError) -> None:
+    def failed(self, request_id: bytes, error: StreamError) -> None:
         """End one that failed before its first bytes: the next candidate's stands beside it."""
         if (found := self._open.pop(request_id, None)) is not None:
             span, above = found

@@ -1,80 +1,109 @@
-"""Who is asking: API keys from a file that is read again when it changes.
-
-A key is looked up by its SHA-256. The lookup's time depends on the hash alone, which an attacker can't steer towards
-a stored one, so comparing takes no other care.
-"""
+"""API keys from a file that is read again when it changes: they need no store of accounts."""
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable
 from pathlib import Path
 
-from stream_core.api_keys import FULL, KeyRecord, digest, load_keys
-from stream_core.errors import ConfigError, Unauthenticated
-from stream_gateway.accounts.principal import Principal
+import msgspec
+
+from stream_core.api_keys import FULL, KeyRecord, load_keys
+from stream_core.errors import ConfigError
+from stream_gateway.accounts.principal import Limits, Principal
+from stream_gateway.accounts.records import Key, Rights
+from stream_gateway.accounts.rights import principal_of, refusal_of
 from stream_gateway.watch import FileWatch, follow
 
 _log = logging.getLogger(__name__)
-_MAX_KEY = 512
 
 
 class Keyring:
     """The keys that are valid now."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file.
+    def __init__(self, path: Path | None, clock: Callable[[], float] = time.time) -> None:
+        """Read the file; None: there are no keys here.
 
         Raises:
             ConfigError: not readable or not a key file.
         """
+        self.exists = path is not None
         self._path = path
-        self._watch = FileWatch(path)
-        self._principals = self._read()
+        self._watch = FileWatch(path) if path else None
+        self._clock = clock
+        self._keys: dict[str, Key] = {}
+        self._principals: dict[str, Principal] = {}
+        self._take(self._read(path) if path else [])
 
-    def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
-        """Tell who sends a request with these headers.
+    def find(self, sha256: str) -> Principal | None:
+        """Tell who has the key of this SHA-256 (hex); None: nobody, as far as this file knows.
 
         Raises:
-            Unauthenticated: no bearer key, or none that is valid.
+            Unauthenticated: the key was revoked, or has expired.
         """
-        for name, value in headers:
-            if name == b"authorization":
-                scheme, _, key = value.partition(b" ")
-                key = key.strip()
-                if scheme.lower() != b"bearer" or not key or len(key) > _MAX_KEY:
-                    break
-                principal = self._principals.get(digest(key.decode("latin-1")))
-                if principal is None:
-                    raise Unauthenticated("incorrect API key provided: it is unknown or revoked")
-                return principal
-        raise Unauthenticated("no API key provided: send it as 'Authorization: Bearer <key>'")
+        key = self._keys.get(sha256)
+        if key is None:
+            return None
+        if (refusal := refusal_of(key, self._clock())) is not None:
+            raise refusal
+        return self._principals[key.id]
 
     def of(self, id_: str) -> Principal | None:
         """Find whom a key's id belongs to now; None when it is unknown or revoked."""
-        return next((principal for principal in self._principals.values() if principal.id == id_), None)
+        valid = (key for key in self._keys.values() if key.id == id_ and refusal_of(key, self._clock()) is None)
+        return self._principals[id_] if any(valid) else None
+
+    def all(self) -> list[Key]:
+        """List the keys, as the file has them."""
+        return list(self._keys.values())
 
     async def follow(self, interval_s: float) -> None:
         """Keep up with the file until cancelled; a broken file changes nothing and is logged once."""
-        await follow(self._watch, interval_s, self._reread)
+        if self._watch is not None:
+            await follow(self._watch, interval_s, self._reread)
 
     async def _reread(self) -> None:
+        if self._path is None:
+            return
         try:
-            self._principals = self._read()
+            self._take(self._read(self._path))
         except ConfigError as error:
             _log.error("keys not read again, the last good ones stay valid: %s", error.message)
         else:
-            _log.info("keys read again", extra={"keys": len(self._principals)})
+            _log.info("keys read again", extra={"keys": len(self._keys)})
 
-    def _read(self) -> dict[str, Principal]:
+    def _take(self, keys: list[Key]) -> None:
+        self._keys = {key.sha256: key for key in keys}
+        self._principals = {key.id: _principal(key) for key in keys}
+
+    @staticmethod
+    def _read(path: Path) -> list[Key]:
         try:
-            data = self._path.read_bytes()
+            data = path.read_bytes()
         except OSError as error:
-            raise ConfigError(f"key file {self._path}: {error.strerror}", param="keys_file") from error
-        keys = load_keys(data, source=str(self._path)).keys
-        return {key.sha256: _principal(key) for key in keys if not key.revoked}
+            raise ConfigError(f"key file {path}: {error.strerror}", param="keys_file") from error
+        return [_key(record) for record in load_keys(data, source=str(path)).keys]
 
 
-def _principal(key: KeyRecord) -> Principal:
-    return Principal(key.id, _names(key.tiers), key.privacy, _names(key.clusters), key.context == FULL)
+def _key(record: KeyRecord) -> Key:
+    """Read a key as one of the store; the file does not say when a key was revoked."""
+    return Key(
+        id=record.id,
+        name=record.name,
+        prefix=record.prefix,
+        sha256=record.sha256,
+        admin=record.admin,
+        whole=record.context == FULL,
+        rights=Rights(_names(record.tiers), _names(record.models), _names(record.clusters), record.privacy),
+        limits=Limits() if record.limits is None else Limits(**msgspec.structs.asdict(record.limits)),
+        created=record.created,
+        expires=record.expires,
+        revoked=record.created if record.revoked else None,
+    )
+
+
+def _principal(key: Key) -> Principal:
+    # One source of rights alone, so there is nothing to compare classes with.
+    return principal_of(key=key, user=None, groups=(), project=None, classes=())
 
 
 def _names(listed: list[str] | None) -> frozenset[str] | None:

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 import orjson
 
-from stream_core.errors import LimitExceeded, StreamError, Unauthenticated, UpstreamRejected, WorkerNotReady
+from stream_core.errors import StreamError, Unauthenticated, UpstreamRejected
 
 Headers = list[tuple[bytes, bytes]]
 
 _RETRY_AFTER_S = b"2"
 _LONGEST_WORDS: Final = 2_000
-_SERVICE_UNAVAILABLE = 503
+_TOO_MANY: Final = 429
+_MAY_COME_AGAIN: Final = frozenset({_TOO_MANY, 503})
 _FRAMEWORK_CODES = {
     404: ("invalid_request_error", "not_found"),
     405: ("invalid_request_error", "method_not_allowed"),
@@ -49,8 +50,10 @@ def reply_to(error: Exception, request_id: str) -> Reply:
         return Reply(500, headers, _internal(request_id))
     if isinstance(error, Unauthenticated):
         headers.append((b"www-authenticate", b"Bearer"))
-    if error.status_hint == _SERVICE_UNAVAILABLE or isinstance(error, LimitExceeded):
+    if error.status_hint in _MAY_COME_AGAIN:
         headers.append((b"retry-after", _retry_after(error)))
+    if error.status_hint == _TOO_MANY and not error.retryable:
+        headers.append((b"x-should-retry", b"false"))  # what OpenAI's and Anthropic's clients ask before they wait
     status = error.status if isinstance(error, UpstreamRejected) else error.status_hint
     return Reply(status, headers, _described(error))
 
@@ -94,9 +97,8 @@ def _one_line(body: bytes) -> bytes | None:
 
 
 def _retry_after(error: StreamError) -> bytes:
-    if isinstance(error, WorkerNotReady) and error.retry_after_s is not None:
-        return str(max(1, math.ceil(error.retry_after_s))).encode("ascii")
-    return _RETRY_AFTER_S
+    told = getattr(error, "retry_after_s", None)
+    return _RETRY_AFTER_S if told is None else str(max(1, math.ceil(told))).encode("ascii")
 
 
 def _described(error: StreamError) -> bytes:

@@ -42,10 +42,6 @@ class Running:
         self.closing = False
         """Set when the gateway drains: what runs is finished, what comes is refused."""
 
-    def why_not(self) -> str | None:
-        """Say why no new request is taken; None when they are."""
-        return "draining" if self.closing else None
-
     def __len__(self) -> int:
         return len(self._lifelines)
 

@@ -70,8 +70,8 @@ def count_request(trail: Trail, outcome: Outcome, phases: Phases, *, first_token
     if outcome.usage is not None:
         _TOKENS.add(outcome.usage.prompt_tokens, *place, "prompt")
         _TOKENS.add(outcome.usage.completion_tokens, *place, "completion")
-    if outcome.dollars:
-        _DOLLARS.add(outcome.dollars, trail.tier, trail.model)
+    if dollars := outcome.spent.dollars:
+        _DOLLARS.add(dollars, trail.tier, trail.model)
     if outcome.status in _REFUSED:
         _LIMITS.add(1, ended)
     if first_token_ms is not None:

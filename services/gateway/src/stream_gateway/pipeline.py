@@ -11,7 +11,6 @@ from typing import Final
 
 import orjson
 
-from stream_core.cluster_config import ModelConfig, Price
 from stream_core.deployment import CLOUD, PolicyConfig, TierConfig
 from stream_core.errors import (
     ContextLengthExceeded,
@@ -36,6 +35,11 @@ from stream_gateway.fetching.links import Link
 from stream_gateway.fitting import Fitted, Fitting, Unfit
 from stream_gateway.foresight import foresee
 from stream_gateway.judging import Judge, Verdict
+from stream_gateway.limits.account import NANO, Levels
+from stream_gateway.limits.estimate import Rates, Size, reserve, size_of
+from stream_gateway.limits.meter import Meter, Spent
+from stream_gateway.limits.rates import rates_of
+from stream_gateway.limits.refusals import LargerThanLimit, QuotaExceeded, prompt_refusal
 from stream_gateway.phases import Phases
 from stream_gateway.routing import (
     CHAT_TASK,
@@ -79,6 +83,8 @@ class Trail:
     """Why this tier and model."""
     notes: list[str] = field(default_factory=list)
     """What else befell the request."""
+    levels: Levels = field(default_factory=Levels)
+    """What is left of the caller's limits of a minute."""
 
     @property
     def reason(self) -> str:
@@ -112,24 +118,30 @@ class Begun:
     answer: Answer
     first: list[bytes]
     rest: AsyncIterator[list[bytes]]
+    hides_usage: bool = False
+    """Whether the event with the usage is not for the client, who did not ask for it."""
 
 
 class Pipeline:
     """Judge, policy, summarizer and backends in their order."""
 
-    def __init__(self, judge: Judge, fitting: Fitting, spending: Spending, fetcher: Fetcher | None = None) -> None:
+    def __init__(
+        self, judge: Judge, fitting: Fitting, spending: Spending, meter: Meter, fetcher: Fetcher | None = None
+    ) -> None:
         """Use these services.
 
         Args:
             judge: scores tiers.
             fitting: makes conversations fit.
             spending: what the gateway knows of the cloud's cost.
+            meter: the callers' limits.
             fetcher: of images; None fetches nothing.
         """
         self._fetcher = fetcher or Fetcher(FetchSettings())
         self._judge = judge
         self._fitting = fitting
         self._spending = spending
+        self._meter = meter
         self._cloud_share = CloudShare(CLOUD)
         self._attempts = Attempts()
 
@@ -147,11 +159,14 @@ class Pipeline:
         tiers = generation.view()
         ask = await _ask(asked, generation, tiers, trail)
         links = self._fetcher.check(asked.chat.body, generation.deployment.policy.classes, ask.privacy)
+        trail.levels = await self._meter.admit(asked.request_id, asked.principal, _size(asked, generation))
+        asked.phases.lap("auth")
         plan = await self._plan(asked, ask, generation, tiers, trail)
-        asked.phases.lap("judge")
-        named = ask.pin.tier is not None
         if not plan.candidates:
             raise refusal(plan)
+        await self._demand_short_prompt(asked, plan.candidates[0], generation)
+        asked.phases.lap("judge")
+        named = ask.pin.tier is not None
         retention.chosen(plan.candidates[0].tier, named=named)
         asked = await self._inlined(asked, links)
         for waking in plan.waking:
@@ -173,14 +188,16 @@ class Pipeline:
                 failures.append(ContextLengthExceeded(words, param="messages"))
                 trail.notes.append(f"{candidate.tier}: conversation too long")
                 continue
-            self._charge(asked, candidate, entry)
             self._attempts.begin(asked.request_id, asked.chat.path, candidate.tier, candidate.model.id)
             try:
-                begun = await _open(entry.backend.open(_call(asked, ask, candidate, fitted)))
-            except RemoteError as error:
+                await self._charge(asked, candidate, entry)
+                call = _call(asked, ask, candidate, fitted, entry.tier)
+                begun = await _open(entry.backend.open(call), hides_usage=call.usage_for_us)
+            except (RemoteError, QuotaExceeded) as error:
                 self._attempts.failed(asked.request_id, error)
                 asked.phases.lap("retry")
-                self._spending.end(asked.request_id, usage=None, events=0, begun=False)
+                self._spending.end(asked.request_id, 0.0)
+                self._meter.failed(asked.request_id)
                 if _is_final(error, ask):
                     raise
                 failures.append(error)
@@ -188,24 +205,39 @@ class Pipeline:
                 continue
             asked.phases.lap("prefill")
             retention.answered(candidate.tier, named=named, first=candidate is plan.candidates[0])
-            trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
-            on = f"on {trail.cluster}" if trail.cluster else ""
-            trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
-            if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:
-                trail.notes.append("reasoning_effort passed on to a model not known to reason")
-            if candidate.model.demo:
-                trail.notes.append("demo model, not to be believed")
+            self._tell(asked, candidate, entry, fitted, begun, trail)
             return begun
         raise _outcome(failures)
 
-    def ended(self, request_id: bytes, usage: Usage | None, events: int) -> float:
-        """Charge a request of which an answer has begun, or may have; every request is told once it is over.
+    def _tell(
+        self, asked: Asked, candidate: Candidate, entry: Entry, fitted: Fitted, begun: Begun, trail: Trail
+    ) -> None:
+        """Write down who answers, and what a client should know of it."""
+        trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
+        self._meter.begun(asked.request_id, _rates(entry, candidate.model.id, trail.cluster))
+        on = f"on {trail.cluster}" if trail.cluster else ""
+        trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
+        if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:
+            trail.notes.append("reasoning_effort passed on to a model not known to reason")
+        if candidate.model.demo:
+            trail.notes.append("demo model, not to be believed")
 
-        Returns:
-            Dollars for the cloud.
+    def ended(
+        self, request_id: bytes, usage: Usage | None, events: int, *, bytes_out: int = 0, again: bool = False
+    ) -> Spent:
+        """Settle a request of which an answer has begun, or may have; every request is told once it is over.
+
+        Args:
+            request_id: its.
+            usage: as the engine told it.
+            events: of its stream; 0: it was none.
+            bytes_out: that were sent.
+            again: it comes again by itself, and counts then.
         """
         self._attempts.ended(request_id, usage)
-        return self._spending.end(request_id, usage=usage, events=events, begun=True)
+        spent = self._meter.ended(request_id, usage=usage, events=events, bytes_out=bytes_out, again=again)
+        self._spending.end(request_id, spent.dollars)
+        return spent
 
     async def explain(self, asked: Asked, generation: Generation, trail: Trail | None = None) -> tuple[Plan, Verdict]:
         """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
@@ -232,6 +264,19 @@ class Pipeline:
         scores = {} if ask.pin.tier is not None else verdict.scores
         closed = self._closed(asked, generation)
         return route(ask, tiers, self._cloud_share.adapted(policy), scores, closed), verdict
+
+    async def limited(self, asked: Asked, generation: Generation, plan: Plan) -> str:
+        """Say which limit `begin` would meet now; empty: none. Nothing is reserved."""
+        size = _size(asked, generation)
+        first = plan.candidates[0] if plan.candidates else None
+        entry = generation.entries[first.tier] if first else None
+        rates = _rates(entry, first.model.id) if entry and first else Rates()
+        try:
+            if first is not None:
+                await self._demand_short_prompt(asked, first, generation)
+        except LargerThanLimit as error:
+            return error.message
+        return await self._meter.peek(asked.principal, size, rates)
 
     async def count(self, asked: Asked, generation: Generation) -> int:
         """Count a request's tokens for the model that `begin` would try first; nothing is sent to a model.
@@ -318,23 +363,54 @@ class Pipeline:
         budget, entry = generation.deployment.policy.cloud_budget, generation.entries.get(CLOUD)
         if budget is None or entry is None:
             return {}
-        needs = [_need(self._spending, asked, entry.tier, model)[1] for model in entry.tier.models]
+        needs = [_need(asked, entry, model.id, model.context_window) for model in entry.tier.models]
         words = self._spending.closed(budget, max(needs, default=0.0))
         return {CLOUD: words} if words else {}
 
-    def _charge(self, asked: Asked, candidate: Candidate, entry: Entry) -> None:
-        model = next((model for model in entry.tier.models if model.id == candidate.model.id), None)
-        if candidate.tier == CLOUD and model is not None and model.price is not None:
-            prompt_tokens, need = _need(self._spending, asked, entry.tier, model)
-            self._spending.begin(asked.request_id, model.price, prompt_tokens, need)
+    async def _charge(self, asked: Asked, candidate: Candidate, entry: Entry) -> None:
+        model = candidate.model
+        size, rates = _size_at(asked, entry, model.context_window), _rates(entry, model.id)
+        await self._meter.charge(asked.request_id, asked.principal, size, rates)
+        if candidate.tier == CLOUD and rates.price is not None:
+            self._spending.begin(asked.request_id, _need(asked, entry, model.id, model.context_window))
+
+    async def _demand_short_prompt(self, asked: Asked, first: Candidate, generation: Generation) -> None:
+        """Refuse a prompt that is longer than the caller may send, as the first candidate's tokenizer counts it."""
+        limits = [(each.limits.prompt_tokens, each) for each in asked.principal.subjects]
+        most, subject = min(((most, each) for most, each in limits if most is not None), default=(None, None), key=_of)
+        if most is None or subject is None or _size(asked, generation).prompt <= most:
+            return
+        tier = generation.entries[first.tier].tier
+        request_id = to_hex(asked.request_id)
+        tokens = await self._fitting.count(asked.chat, tier, first.model, request_id=request_id)
+        if tokens > most:
+            raise prompt_refusal(subject, tokens)
 
 
-def _need(spending: Spending, asked: Asked, tier: TierConfig, model: ModelConfig) -> tuple[float, float]:
-    """Tokens of the prompt, and dollars, by estimate and at most."""
-    price = model.price or Price(input=0, output=0)
-    return spending.estimate(
-        price, asked.body_bytes, model.context_window, asked.chat.max_output or tier.reserved_output
-    )
+def _size(asked: Asked, generation: Generation) -> Size:
+    """Bound a request's tokens, whoever answers it."""
+    allowed = asked.principal.tiers
+    entries = [entry for name, entry in generation.entries.items() if allowed is None or name in allowed]
+    reserved = max((entry.tier.reserved_output for entry in entries), default=0)
+    return size_of(asked.chat, asked.body_bytes, reserved)
+
+
+def _size_at(asked: Asked, entry: Entry, window: int) -> Size:
+    size = size_of(asked.chat, asked.body_bytes, entry.tier.reserved_output)
+    return Size(min(size.prompt, window), size.output)
+
+
+def _rates(entry: Entry, model: str, cluster: str = "") -> Rates:
+    return rates_of(entry.tier, entry.clusters, model, cluster)
+
+
+def _need(asked: Asked, entry: Entry, model: str, window: int) -> float:
+    """Dollars that a model asks at most."""
+    return reserve(_size_at(asked, entry, window), _rates(entry, model)).nanodollars / NANO
+
+
+def _of(limit: tuple[int | None, object]) -> int:
+    return limit[0] or 0
 
 
 async def _ask(asked: Asked, generation: Generation, tiers: list[TierView], trail: Trail) -> Ask:
@@ -353,18 +429,25 @@ async def _ask(asked: Asked, generation: Generation, tiers: list[TierView], trai
         modalities=chat.modalities,
         max_output=chat.max_output,
         clusters=principal.clusters,
+        models=principal.models,
         demands=chat.demands,
         task=TASKS.get(chat.path, CHAT_TASK),
     )
 
 
-def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted) -> Call:
+def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted, tier: TierConfig) -> Call:
+    request = fitted.body
+    options = request.get("stream_options") or {}
+    for_us = asked.chat.stream and tier.asks_usage and not options.get("include_usage")
+    if for_us:
+        request = {**request, "stream_options": {**options, "include_usage": True}}
     return Call(
         request_id=asked.request_id,
         path=asked.chat.path,
         model=candidate.model.id,
-        request=fitted.body,
+        request=request,
         stream=asked.chat.stream,
+        usage_for_us=for_us,
         headers=asked.trace,
         phases=asked.phases,
         clusters=ask.allowed_clusters,
@@ -372,12 +455,12 @@ def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted) -> Call:
     )
 
 
-async def _open(opening: Awaitable[Answer]) -> Begun:
+async def _open(opening: Awaitable[Answer], *, hides_usage: bool) -> Begun:
     """Wait for an answer and its first batch: until then the candidate can still be replaced."""
     answer = await opening
     rest = aiter(answer)
     try:
-        return Begun(answer, await anext(rest), rest)
+        return Begun(answer, await anext(rest), rest, hides_usage)
     except StopAsyncIteration:
         await answer.aclose()
         raise UpstreamUnavailable("the engine's answer was empty") from None
@@ -386,7 +469,7 @@ async def _open(opening: Awaitable[Answer]) -> Begun:
         raise
 
 
-def _is_final(error: RemoteError, ask: Ask) -> bool:
+def _is_final(error: StreamError, ask: Ask) -> bool:
     """Whether an error is the client's answer: about the request itself, or of the tier that the caller named."""
     return isinstance(error, UpstreamRejected) and (ask.pin.tier is not None or error.status not in _ABOUT_THE_TIER)
 
@@ -396,6 +479,8 @@ def _outcome(failures: list[StreamError]) -> StreamError:
     if all(isinstance(error, ContextLengthExceeded) for error in failures):
         return ContextLengthExceeded("; ".join(error.message for error in failures), param="messages")
     away = [error for error in failures if not isinstance(error, ContextLengthExceeded)]
+    if all(isinstance(error, QuotaExceeded) for error in away):
+        return away[0]
     if len(away) == 1:
         error = away[0]
         return UpstreamUnavailable(error.message) if isinstance(error, StreamBroken | UpstreamRejected) else error

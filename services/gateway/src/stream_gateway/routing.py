@@ -2,8 +2,8 @@
 
 Rules, in this order; a later one never brings back what an earlier one took away:
 
-1. Entitlement and privacy: a tier or cluster that the key may not use, or a tier or model that may not see text of
-   the request's class, is out.
+1. Entitlement and privacy: a tier, cluster or model that the key may not use, or a tier or model that may not see text
+   of the request's class, is out.
 2. Pin: a caller who names a tier, a cluster or a model gets that or an error, never another one.
 3. Fitness: a model that lacks a modality or a capability that the request demands, that serves another kind of
    request (embeddings against chat), or whose window can't hold the answer asked for, is out.
@@ -107,6 +107,8 @@ class Ask:
     """Tokens of answer the caller allows."""
     clusters: frozenset[str] | None = None
     """What the key may use; None: every cluster."""
+    models: frozenset[str] | None = None
+    """What the key may use, as "model" or "tier/model"; None: every model."""
     demands: tuple[Demand, ...] = ()
     """Capabilities that it needs, beyond text."""
     task: str = CHAT_TASK
@@ -260,6 +262,8 @@ def barred(ask: Ask, tier: str, privacy: str, policy: PolicyConfig) -> Exclusion
 
 def unseen(ask: Ask, tier: str, model: OfferedModel, policy: PolicyConfig) -> Exclusion | None:
     """Rule 1, for one model of a tier that may see the request: None when the model may, too."""
+    if ask.models is not None and ask.models.isdisjoint((model.id, f"{tier}/{model.id}")):
+        return Exclusion(tier, model.id, Why.ENTITLEMENT, f"this key may not use the model '{tier}/{model.id}'")
     low = next((name for name in sorted(model.privacy) if not may_see(policy.classes, name, ask.privacy)), None)
     if low is None:
         return None

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stream_core.settings import NatsSettings, ServiceSettings, TlsFiles, program_config
 from stream_core.wire.window import Limits
+from stream_gateway.accounts.providers import Introspection, OidcIssuer, StoreUrl
 
 _Seconds = Annotated[float, Field(gt=0)]
 
@@ -101,8 +102,26 @@ class GatewaySettings(ServiceSettings):
     """"host:port"; empty: conversations are never condensed."""
     dispatch_target: str = ""
     """"host:port"; empty: tiers of kind hpc are away."""
-    keys_file: Path
-    """API keys as `stream keys` writes them; read again when it changes."""
+    keys_file: Path | None = None
+    """API keys as `stream keys` writes them without a gateway; read again when it changes. They are valid beside
+    those of the store."""
+    store_url: StoreUrl = ""
+    """Of the accounts: postgresql://USER@HOST/DATABASE or sqlite:////PATH, without a password. TLS is used unless
+    the server is on this machine. Empty: a file of SQLite in `state_dir`."""
+    store_password_file: Path | None = None
+    """The PostgreSQL user's password; without it the driver's own PGPASSWORD and PGPASSFILE count."""
+    store_ca_file: Path | None = None
+    """Who vouches for the PostgreSQL server; None: the system's authorities."""
+    state_dir: Path | None = None
+    """Where this machine keeps accounts; None, and no `store_url`: keys of `keys_file` alone."""
+    store_look_s: Annotated[float, Field(gt=0, le=4)] = 1.0
+    """How often a replica looks for changes by others: a key that is revoked elsewhere goes on for so long."""
+    store_patience_s: _Seconds = 10.0
+    """How long a request waits for the first reading of the accounts, right after the start."""
+    oidc: tuple[OidcIssuer, ...] = ()
+    """Whose access tokens let their bearers in, beside API keys."""
+    introspection: Introspection | None = None
+    """Who is asked about tokens that are no JWTs of those."""
     batch_key_file: Path | None = None
     """Secret of 64 hex digits that seals files, batches and responses at the broker; None: there are none. All
     replicas need the same one."""
@@ -130,6 +149,9 @@ class GatewaySettings(ServiceSettings):
     window_budget_bytes: Annotated[int, Field(ge=0)] = Limits().budget
     """By how much the windows of all answers may have grown, together. With the windows that they began with it should
     stay below the broker's max_pending (64 MB by default), or a gateway that stands still is disconnected."""
+    lease_s: Annotated[float, Field(ge=1)] = 15.0
+    """Requests under way at a replica of which nothing was heard for so long count no more for limits of requests at
+    once."""
     grace_s: _Seconds = 30.0
     """What running streams get to finish after SIGTERM."""
     reload_interval_s: _Seconds = 1.0

@@ -9,11 +9,12 @@ from typing import Final, Protocol
 from starlette.types import Receive, Send
 
 from stream_core.errors import RemoteError, RequestTooLarge
-from stream_core.openai.chunks import Usage, usage_of, usage_of_body
+from stream_core.openai.chunks import Usage, tells_usage_alone, usage_of, usage_of_body
 from stream_core.openai.sse import is_done
 from stream_gateway.dialects.contract import Translation
 from stream_gateway.errors import Headers, Reply
 from stream_gateway.lifeline import ClientGone, Lifeline
+from stream_gateway.limits.meter import Spent
 from stream_gateway.pipeline import Begun, Trail
 
 _LAST_EVENTS: Final = 4
@@ -35,7 +36,7 @@ class Timer(Protocol):
 class Outcome:
     """What has been sent so far."""
 
-    __slots__ = ("bytes_out", "complete", "dollars", "events", "pace", "status", "usage")
+    __slots__ = ("bytes_out", "complete", "events", "pace", "spent", "status", "usage")
 
     def __init__(self) -> None:
         self.status = 0
@@ -46,8 +47,8 @@ class Outcome:
         self.usage: Usage | None = None
         self.pace: Timer | None = None
         """Told of each batch of a stream after the first; None: nobody measures it."""
-        self.dollars = 0.0
-        """That the cloud asks for it."""
+        self.spent = Spent()
+        """What it cost, once it is over."""
         self.complete = False
 
 
@@ -140,12 +141,15 @@ async def send_stream(send: Send, begun: Begun, headers: Headers, outcome: Outco
     try:
         while more:
             more = batch is not None and not is_done(batch[-1])
+            last.extend(batch or ())
+            if begun.hides_usage and batch is not None:
+                batch = [event for event in batch if not tells_usage_alone(event)]
             body = b"".join(batch or ())
             outcome.bytes_out += len(body)
-            last.extend(batch or ())
             outcome.events += len(batch or ())
             # "[DONE]" and the end of the body leave together; what the engine says after it is nobody's business.
-            await send({"type": "http.response.body", "body": body, "more_body": more})
+            if body or not more:
+                await send({"type": "http.response.body", "body": body, "more_body": more})
             if more:
                 batch = await anext(begun.rest, None)
                 if outcome.pace is not None and batch:
@@ -174,6 +178,7 @@ async def send_translated(
             if body := b"".join(translation.feed(batch)):
                 outcome.bytes_out += len(body)
                 await send({"type": "http.response.body", "body": body, "more_body": True})
+            outcome.events += len(batch)
             batch = None if is_done(batch[-1]) else await anext(begun.rest, None)
             if outcome.pace is not None and batch:
                 outcome.pace.took(len(batch))

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stream_core.errors import InvalidRequest, StreamError
 from stream_core.ids import new_id, to_hex
 from stream_gateway import __version__
-from stream_gateway.auth import Keyring
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.service import Batches
 from stream_gateway.dialects.messages_errors import error_reply, in_messages_form
@@ -35,7 +35,7 @@ _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def build_surface(
-    keyring: Keyring,
+    entrance: Entrance,
     registry: Registry,
     batches: Batches,
     endpoints: Mapping[str, Endpoint],
@@ -44,7 +44,7 @@ def build_surface(
     """Put FastAPI's routes together.
 
     Args:
-        keyring: who may ask.
+        entrance: who may ask.
         registry: what there is.
         batches: files and batches.
         endpoints: those that ask a model, to be described.
@@ -57,8 +57,8 @@ def build_surface(
         summary="One OpenAI-compatible endpoint in front of local, HPC and cloud models",
         redoc_url=None,
     )
-    app.include_router(model_routes(keyring, registry, started))
-    callers = Callers(keyring, registry)
+    app.include_router(model_routes(entrance, registry, started))
+    callers = Callers(entrance, registry)
     app.include_router(file_routes(callers, batches))
     app.include_router(batch_routes(callers, batches))
     app.include_router(response_routes(callers, batches))
@@ -129,7 +129,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
     """Name the first field that is wrong, as OpenAI does."""
     found = error.errors()[0] if isinstance(error, RequestValidationError) and error.errors() else {}
     place = ".".join(str(step) for step in found.get("loc", ())[1:])
-    words = f"{place}: {found.get('msg', '')}" if place else "the body is not valid JSON"
+    words = f"{place or 'body'}: {found.get('msg', 'it is not valid JSON')}"
     return await _on_error(request, InvalidRequest(words, param=place or None))
 
 

@@ -79,6 +79,7 @@ def log_request(
             "bytes_out": outcome.bytes_out,
             "prompt_tokens": usage.prompt_tokens if usage else None,
             "completion_tokens": usage.completion_tokens if usage else None,
-            "dollars": round(outcome.dollars, 6),
+            "charged_tokens": outcome.spent.amounts.tokens,
+            "dollars": round(outcome.spent.dollars, 6),
         },
     )

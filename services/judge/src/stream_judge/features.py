@@ -17,7 +17,7 @@ from math import log1p
 
 from stream_judge import vocabulary as v
 from stream_judge.context import Question, is_courtesy
-from stream_judge.form import options_form, written_form
+from stream_judge.form import NO_OPTIONS, options_form, written_form
 from stream_judge.output_length import requested_tokens
 
 FEATURES_VERSION = 3
@@ -147,28 +147,31 @@ def extract(question: Question, shape: Shape) -> Mapping[str, float]:
     stem, options = without_exam_format(question.text)
     length = max(0, question.length - (len(question.text) - len(stem)))
     text = stem.lower()
-    words = v.WORD.findall(text)
+    plain = text.isascii()
+    words = (v.ASCII_WORD if plain else v.WORD).findall(text)
     found = Counter(map(v.WORD_FEATURES.get, words))
-    scripts = {name: len(pattern.findall(text)) for name, pattern in v.SCRIPTS} if not text.isascii() else {}
+    scripts = {name: len(pattern.findall(text)) for name, pattern in v.SCRIPTS} if not plain else {}
     unspaced = sum(count for name, count in scripts.items() if name in v.UNSPACED)
     word_count = len(words) + unspaced / 2
     sentences = max(1, len(v.SENTENCE_END.findall(text)))
     letters = sum(map(len, words))
-    code, latex = _count(v.CODE_WORDS, text) + sum(map(text.count, v.CODE_SIGNS)), _count(v.LATEX, text)
+    code, latex = v.CODE_WORDS.count(text) + sum(map(text.count, v.CODE_SIGNS)), v.LATEX.count(text)
+    numbers = v.NUMBER.findall(text)
     values = {name: _saturated(found[name]) for name in _FROM_WORDS}
     values |= {
         "length": log1p(length),
         "sentence_length": log1p(word_count / sentences),
         "word_length": letters / len(words) if words else 0.0,
-        "numbers": _saturated(_count(v.NUMBER, text)),
+        "numbers": _saturated(len(numbers)),
         "code": _saturated(code),
         "latex": _saturated(latex),
-        "operators": _saturated(_count(v.OPERATOR, text)),
-        "units": _saturated(_count(v.UNIT, text)),
+        "operators": _saturated(_operators(text, some=bool(numbers))),
+        "units": _saturated(_count(v.UNIT, text)) if numbers else 0.0,
         "options": _saturated(options),
-        "quotations": _saturated(_count(v.QUOTATION, text)),
+        "quotations": _saturated(text.count('"') if plain else _count(v.QUOTATION, text)),
     }
-    values |= dict(written_form(stem)) | dict(options_form(question.text))
+    values |= written_form(stem, numbers, words if plain and stem.isascii() else None)
+    values |= options_form(question.text) if options else NO_OPTIONS
     values |= _demands(text, found)
     demanding = values["proof"] + values["derivation"] + values["reasoning"] > 0
     said = max(word_count, length / _CHARS_PER_WORD)  # a megabyte without a space is not brief
@@ -199,13 +202,13 @@ def without_exam_format(text: str) -> tuple[str, int]:
 
 
 def _demands(text: str, found: Counter[str | None]) -> dict[str, float]:
-    parts = _count(v.STEP, text)
+    parts = _count(v.STEP_MARK, text) + v.STEP_WORDS.count(text)
     return {
-        "proof": float(found["proof"] > 0 or v.PROOF.search(text) is not None),
-        "derivation": float(found["derivation"] > 0 or v.DERIVATION.search(text) is not None),
-        "reasoning": float(v.REASONING.search(text) is not None),
+        "proof": float(found["proof"] > 0 or v.PROOF.found(text)),
+        "derivation": float(found["derivation"] > 0 or v.DERIVATION.found(text)),
+        "reasoning": float(v.REASONING.found(text)),
         "several_parts": max(0.0, min(1.0, (parts - 1) / 4)),
-        "design": min(1.0, (found["design"] + _count(v.RESEARCH, text)) / 3),
+        "design": min(1.0, (found["design"] + v.RESEARCH.count(text)) / 3),
     }
 
 
@@ -219,6 +222,13 @@ def _outside(question: Question, shape: Shape, text: str) -> dict[str, float]:
         "small_limit": float(0 < shape.max_output_tokens <= _SMALL_LIMIT),
         "depth": min(1.0, log1p(max(0, question.depth - 1)) / 3),
     }
+
+
+def _operators(text: str, *, some: bool) -> int:
+    """Count signs of calculation; `some`: there are numbers."""
+    if "^" in text or "(" in text:
+        return _count(v.OPERATOR, text)
+    return _count(v.SIGN, text) + (_count(v.OPERATION, text) if some else 0)
 
 
 def _count(pattern: re.Pattern[str], text: str) -> int:

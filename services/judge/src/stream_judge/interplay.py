@@ -52,7 +52,8 @@ class Interplay:
 
 def standard(rows: Floats, middle: Floats, spread: Floats) -> Floats:
     """Put features on one scale."""
-    standing: Floats = np.clip((rows - middle) / spread, -FARTHEST, FARTHEST)
+    # Not np.clip, which takes three times as long for one row.
+    standing: Floats = np.minimum(np.maximum((rows - middle) / spread, -FARTHEST), FARTHEST)
     return standing
 
 

@@ -7,20 +7,29 @@ uses it to reserve room in a context window and to estimate a cost before the an
 import re
 from collections.abc import Mapping
 
+from stream_judge.vocabulary import Phrases
+
 _REQUEST = re.compile(
     r"\b(?:in|about|around|under|within|write|give|list|name|exactly|most|least|to|of|over|approximately|roughly|me"
     r"|max|maximum|mit|etwa|rund|en|de|con|a)\s{1,2}(\d{1,5})(?:\s?-\s?\d{1,5})?[\s-]{1,2}"
     r"(words?|tokens?|sentences?|paragraphs?|pages?|bullet(?: point)?s?|items?|examples?|lines?|steps?"
     r"|wörter|sätze|mots|phrases|palabras|parole)\b"
 )
+_UNITS = (
+    "word", "token", "sentence", "paragraph", "page", "bullet", "item", "example", "line", "step", "wörter", "sätze",
+    "mots", "phrase", "palabras", "parole",
+)  # fmt: skip
+"""Without one of these no length is named."""
 _TOKENS_EACH: Mapping[str, float] = {
     "word": 1.35, "wörter": 1.6, "mot": 1.5, "palabra": 1.5, "parole": 1.5, "token": 1.0, "sentence": 27.0,
     "sätze": 30.0, "phrase": 27.0, "paragraph": 130.0, "page": 650.0, "bullet": 32.0, "bullet point": 32.0,
     "item": 32.0, "example": 60.0, "line": 14.0, "step": 45.0,
 }  # fmt: skip
-_ESSAY = re.compile(
-    r"\b(?:essay|report|article|chapter|short story|thesis|white ?paper|documentation|tutorial|aufsatz)\b"
-)
+_ESSAYS = (
+    "essay", "report", "article", "chapter", "short story", "thesis", "white ?paper", "documentation", "tutorial",
+    "aufsatz",
+)  # fmt: skip
+_ESSAY = Phrases(re.compile(rf"\b(?:{'|'.join(_ESSAYS)})\b"), (*_ESSAYS, "paper"))
 _MOST = 16_384
 
 _USUAL = 220.0
@@ -50,10 +59,11 @@ def requested_tokens(text: str) -> int | None:
     Returns:
         Tokens, at most 16,384; None when no length is named.
     """
-    found = [int(number) * _each(unit) for number, unit in _REQUEST.findall(text)]
+    named = _REQUEST.findall(text) if any(map(text.__contains__, _UNITS)) else ()
+    found = [int(number) * _each(unit) for number, unit in named]
     if found:
         return min(_MOST, round(max(found)))
-    return round(_ESSAY_TOKENS) if _ESSAY.search(text) else None
+    return round(_ESSAY_TOKENS) if _ESSAY.found(text) else None
 
 
 def _each(unit: str) -> float:

@@ -183,7 +183,7 @@ class ContinuedAnswer:
         """
         if text.state is State.REFUSED:
             raise error
-        usage = requests.wants_usage(self._call.request) and not text.usage_sent
+        usage = requests.wants_usage(self._call.request) and not self._call.usage_for_us and not text.usage_sent
         if text.state is State.FINISHED and not usage:
             return text.ending()
         if text.state is State.FINISHED and not text.textual:

@@ -54,6 +54,8 @@ class Call:
     stream: bool = False
     headers: Mapping[str, str] = field(default_factory=dict)
     """Trace context to pass on."""
+    usage_for_us: bool = False
+    """Whether the usage of the stream is asked for by the gateway alone: an answer is complete without it."""
     clusters: frozenset[str] | None = None
     """The only ones that may answer, also in a continuation: what the key may use, or the one that was named."""
     phases: Phases = field(default_factory=Phases)

@@ -25,6 +25,7 @@ from stream_gateway.batches.records import BatchRecord, Result
 from stream_gateway.batches.results import Taken
 from stream_gateway.batches.retries import is_pushback, pause_s
 from stream_gateway.batches.store import Store
+from stream_gateway.limits.refusals import RateExceeded
 from stream_gateway.phases import Phases
 from stream_gateway.pipeline import Asked, Pipeline, Trail
 from stream_gateway.request_trace import RequestTrace
@@ -49,6 +50,18 @@ class Again:
     pause_s: float
     pushback: bool
     """Nobody had room for it."""
+    limited: bool = False
+    """Its owner has to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a line went, for those that come next."""
+
+    room: bool = True
+    """Whether somebody had room for it."""
+    rest_s: float = 0.0
+    """For how long a limit of its owner lets no line pass."""
 
 
 class Executor:
@@ -69,7 +82,7 @@ class Executor:
         self._lost: Counter[tuple[str, int]] = Counter()
         """How often each line that is tried again was lost here. Deliveries tell less: they count refusals, too."""
 
-    async def run(self, batch: BatchRecord, taken: Taken, principal: Principal, redeliver_s: float) -> bool:
+    async def run(self, batch: BatchRecord, taken: Taken, principal: Principal, redeliver_s: float) -> Ran:
         """Run a line to its result, or put it back.
 
         Args:
@@ -79,17 +92,17 @@ class Executor:
             redeliver_s: a sign of life is due more often than this.
 
         Returns:
-            Whether there was room for it.
+            How it went for those that come next.
         """
         alive = asyncio.create_task(_keep_alive(taken, redeliver_s / 3))
         try:
             if await self._store.results.is_done(batch.id, taken.number):
                 await taken.message.ack()
-                return True
+                return Ran()
             outcome = await self._ask(batch, taken, principal)
             if isinstance(outcome, Again):
                 await taken.message.nak(delay=outcome.pause_s)
-                return not outcome.pushback
+                return Ran(room=not outcome.pushback, rest_s=outcome.pause_s if outcome.limited else 0.0)
             self._lost.pop((batch.id, taken.number), None)
             await self._keep(batch, taken, outcome)
             await taken.message.ack()
@@ -104,7 +117,7 @@ class Executor:
             _log.exception("line put back", extra={"batch": batch.id, "line": taken.number})
         finally:
             alive.cancel()
-        return True
+        return Ran()
 
     async def _keep(self, batch: BatchRecord, taken: Taken, result: Result) -> None:
         """Write a result down; an answer that was paid for waits for the store as long as the batch may last."""
@@ -139,7 +152,8 @@ class Executor:
             self._lost[place] += not pushback
             pause = pause_s(error, self._lost[place])
             if pause is not None:
-                return Again(pause, pushback)
+                exchange.again = True
+                return Again(pause, pushback, limited=isinstance(error, RateExceeded))
             del self._lost[place]
             exchange.outcome.status = error.status_hint
             return refused(line.custom_id, exchange.id, error)
@@ -149,7 +163,8 @@ class Executor:
             words = f"internal error, request {exchange.id}"
             return not_run(batch.id, taken.number, line.custom_id, code="internal_error", message=words)
         finally:
-            exchange.outcome.dollars = self._pipeline.ended(exchange.request_id, exchange.outcome.usage, 0)
+            sent = exchange.outcome
+            sent.spent = self._pipeline.ended(exchange.request_id, sent.usage, 0, again=exchange.again)
             exchange.log()
             CURRENT.set(None)
 
@@ -200,6 +215,7 @@ class _Exchange:
         self.phases = Phases()
         self.trace = RequestTrace()
         self.ended = "complete"
+        self.again = False
 
     def log(self) -> None:
         """Write the request's line."""

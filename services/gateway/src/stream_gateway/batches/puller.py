@@ -20,6 +20,7 @@ from stream_gateway.batches.throttle import Rest, Throttle, look
 _log = logging.getLogger(__name__)
 _MEASURE_S: Final = 0.25
 _TAKE_S: Final = 0.1
+_LONGEST_REST_S: Final = 5.0
 _IDLE_S: Final = 0.5
 
 
@@ -157,9 +158,11 @@ class Puller:
             await message.term()
             return
         redeliver_s = self._store.limits.redeliver_s
-        room = await self._executor.run(batch.record, taken, batch.principal, redeliver_s)
-        self._rest = self._rest.after(time.monotonic(), room=room)
-        self._refusals += not room
+        ran = await self._executor.run(batch.record, taken, batch.principal, redeliver_s)
+        self._rest = self._rest.after(time.monotonic(), room=ran.room)
+        self._refusals += not ran.room
+        if ran.rest_s:
+            batch.ask_again_at = time.monotonic() + min(ran.rest_s, _LONGEST_REST_S)
 
     def _running(self) -> int:
         return sum(len(batch.running) for batch in self.open.values())

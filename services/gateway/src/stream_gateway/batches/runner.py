@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from stream_core.broker_client import Msg
 from stream_core.ids import new_id, to_hex
-from stream_gateway.auth import Keyring
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.batches.clerk import Clerk
 from stream_gateway.batches.execute import Executor
 from stream_gateway.batches.faults import Conflict, StoreAway
@@ -41,14 +41,14 @@ class Runner:
         store: where everything is.
         clerk: checks and finishes batches.
         executor: runs lines.
-        keyring: who the owners are now.
+        entrance: who the owners are now.
         gauge: what the engines can take.
     """
 
-    def __init__(self, store: Store, clerk: Clerk, executor: Executor, keyring: Keyring, gauge: Gauge) -> None:
+    def __init__(self, store: Store, clerk: Clerk, executor: Executor, entrance: Entrance, gauge: Gauge) -> None:
         self._store = store
         self._clerk = clerk
-        self._keyring = keyring
+        self._entrance = entrance
         self._look_now = asyncio.Event()
         self._puller = Puller(store, executor, gauge, self._look_now)
         self._id = to_hex(new_id())
@@ -100,7 +100,7 @@ class Runner:
             await self._clerk.clean(record)
         elif record.status in {"validating", "in_progress"} and self._store.clock() >= record.expires:
             await self._change(found, "expire")
-        elif record.status in {"validating", "in_progress"} and self._keyring.of(record.owner) is None:
+        elif record.status in {"validating", "in_progress"} and self._entrance.of(record.owner) is None:
             await self._change(found, "fail", Problem("key_revoked", f"the key {record.owner} was revoked"))
         elif record.status == "in_progress":
             await self._see_running(found)
@@ -112,7 +112,7 @@ class Runner:
 
     async def _see_running(self, found: Found[BatchRecord]) -> None:
         record = found.record
-        principal = self._keyring.of(record.owner)
+        principal = self._entrance.of(record.owner)
         if principal is None:
             return  # revoked at this very moment: the next look ends the batch
         await self._puller.join(record, principal)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from stream_core.errors import ConfigError
 from stream_core.settings import read_secret
 from stream_core.telemetry import Once
-from stream_gateway.auth import Keyring
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.faults import NotConfigured, StoreAway
 from stream_gateway.feedback import RecentAnswers
+from stream_gateway.limits.book import Book
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.settings import GatewaySettings
 from stream_gateway.spending import Spending
@@ -39,12 +40,13 @@ class Batches:
 
     Args:
         settings: of the gateway.
-        keyring: who the owners are.
+        entrance: who the owners are.
         registry: the tiers.
         pipeline: the way of lines.
         attended: the way of interactive requests.
         recent: who asked what of this replica.
         spending: what it knows of the cloud's cost.
+        book: what callers have used.
 
     Raises:
         ConfigError: the key file is not as it must be.
@@ -53,20 +55,22 @@ class Batches:
     def __init__(
         self,
         settings: GatewaySettings,
-        keyring: Keyring,
+        entrance: Entrance,
         registry: Registry,
         pipeline: Pipeline,
         attended: AttendedPipeline,
         recent: RecentAnswers,
         spending: Spending,
+        book: Book,
     ) -> None:
         self.settings = settings
-        self.keyring = keyring
+        self.entrance = entrance
         self.registry = registry
         self.pipeline = pipeline
         self.attended = attended
         self.recent = recent
         self.spending = spending
+        self.book = book
         self._key = read_key(settings.batch_key_file) if settings.batch_key_file else None
         self._life: Life | None = None
         self._fault = "it has not been reached yet"
@@ -132,6 +136,7 @@ class Batches:
                 async with opening(self, key, faults) as life:
                     self._life = life
                     _log.info("files and batches are ready", extra={"runs": self.settings.batches.run})
+                    await self.entrance.settled()  # else a batch's owner would seem to be gone
                     await (life.runner.run() if self.settings.batches.run else life.runner.watch())
             except (ConfigError, StoreAway) as error:
                 self._fault = error.message

@@ -10,7 +10,9 @@ from typing import Protocol
 
 from stream_core.openai.models import ChatRequest
 from stream_gateway.accounts.principal import Principal
-from stream_gateway.errors import Reply, error_event, reply_to
+from stream_gateway.errors import Headers, Reply, error_event, reply_to
+from stream_gateway.limits.account import Levels
+from stream_gateway.limits.headers import openai_headers
 
 
 class Translation(Protocol):
@@ -59,7 +61,7 @@ class Dialect(Protocol):
     """One API."""
 
     def credentials(self, headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-        """Give the headers as `Keyring.authenticate` reads them."""
+        """Give the headers as `Entrance.authenticate` reads them."""
         ...
 
     async def read(self, body: bytes, principal: Principal, privacy: str | None, request_id: bytes) -> Spoken:
@@ -84,6 +86,10 @@ class Dialect(Protocol):
         """Write an error as the event that ends a stream."""
         ...
 
+    def limit_headers(self, levels: Levels) -> Headers:
+        """Say what is left of the limits of a minute."""
+        ...
+
 
 class OpenAiDialect:
     """What OpenAI's APIs have in common: bearer keys, and the form of errors."""
@@ -99,3 +105,7 @@ class OpenAiDialect:
     def event(self, error: Exception, request_id: str) -> bytes:
         """The error body as an event; no "[DONE]" follows it."""
         return error_event(error, request_id)
+
+    def limit_headers(self, levels: Levels) -> Headers:
+        """`x-ratelimit-*`."""
+        return openai_headers(levels)

@@ -1,5 +1,6 @@
 """Anthropic's Messages API, which coding agents speak, on the same way as every chat request."""
 
+import time
 from collections.abc import Iterable
 
 from stream_core.ids import to_hex
@@ -8,7 +9,9 @@ from stream_gateway.dialects.contract import Spoken
 from stream_gateway.dialects.messages_answer import MessagesAnswer
 from stream_gateway.dialects.messages_errors import error_event, error_reply
 from stream_gateway.dialects.messages_request import parse_messages
-from stream_gateway.errors import Reply
+from stream_gateway.errors import Headers, Reply
+from stream_gateway.limits.account import Levels
+from stream_gateway.limits.headers import anthropic_headers
 
 
 def with_bearer(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -38,3 +41,7 @@ class MessagesDialect:
     def event(self, error: Exception, request_id: str) -> bytes:
         """The same as an event."""
         return error_event(error, request_id)
+
+    def limit_headers(self, levels: Levels) -> Headers:
+        """`anthropic-ratelimit-*`."""
+        return anthropic_headers(levels, time.time())

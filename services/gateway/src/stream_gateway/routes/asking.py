@@ -13,8 +13,8 @@ from stream_core import trace_context
 from stream_core.deployment import PolicyConfig
 from stream_core.errors import InvalidRequest, RemoteError, StreamError, UpstreamRejected, UpstreamUnavailable
 from stream_core.ids import new_id, to_hex
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.accounts.principal import Principal
-from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.content import Said, may_be_shown
 from stream_gateway.dialects.contract import Dialect, Spoken, Translation
@@ -66,7 +66,7 @@ class UnsupportedMediaType(InvalidRequest):
 class Means:
     """What all endpoints that ask a model share."""
 
-    keyring: Keyring
+    entrance: Entrance
     registry: Registry
     pipeline: Pipeline
     running: Running
@@ -115,7 +115,7 @@ class AskRoute:
     async def _serve(
         self, exchange: "_Exchange", path: str, headers: Iterable[tuple[bytes, bytes]], lifeline: Lifeline
     ) -> None:
-        exchange.principal = self._means.keyring.authenticate(self._dialect.credentials(headers))
+        exchange.principal = await self._means.entrance.authenticate(self._dialect.credentials(headers))
         if self._means.running.closing:
             raise UpstreamUnavailable("this gateway is shutting down: try again, another one answers")
         fields = dict(headers)
@@ -202,7 +202,7 @@ class _Exchange:
         if not self._outcome.status:
             # The headers leave now: they say what is known, and a comment says the rest when it is known.
             trail = self.trail if self.trail.certain else Trail()
-            known = Trail(trail.tier, trail.model, choice=words)
+            known = Trail(trail.tier, trail.model, choice=words, levels=self.trail.levels)
             await start_stream(self._send, EVENTS, self._headers(known), self._outcome)
         await send_comment(self._send, words, self._outcome)
 
@@ -275,7 +275,8 @@ class _Exchange:
 
     def charge(self, pipeline: Pipeline) -> None:
         """Tell what it used."""
-        self._outcome.dollars = pipeline.ended(self.request_id, self._outcome.usage, self._outcome.events)
+        sent = self._outcome
+        sent.spent = pipeline.ended(self.request_id, sent.usage, sent.events, bytes_out=sent.bytes_out)
 
     def remember(self, recent: RecentAnswers) -> None:
         """Let the caller judge the answer later."""
@@ -283,7 +284,9 @@ class _Exchange:
             recent.note(self._hex, Answered(self.principal.id, self.trail.tier, self.trail.model))
 
     def _headers(self, trail: Trail | None = None) -> Headers:
-        headers = route_headers(self._hex, trail or self.trail)
+        trail = trail or self.trail
+        headers = route_headers(self._hex, trail)
+        headers += self._dialect.limit_headers(trail.levels)
         headers.append((b"openai-processing-ms", str(round(self._stopwatch.total_ms)).encode("ascii")))
         if self._timed and self.phases.laps:
             headers.append(self.phases.header())

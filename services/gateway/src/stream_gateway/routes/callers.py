@@ -7,8 +7,8 @@ from fastapi import Query, Request
 
 from stream_core.errors import InvalidRequest
 from stream_core.privacy import strictest
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.accounts.principal import Principal
-from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Registry
 from stream_gateway.routing import request_class
 
@@ -28,17 +28,17 @@ class Callers:
     """Tells who asks.
 
     Args:
-        keyring: who may.
+        entrance: who may.
         registry: with the policy.
     """
 
-    def __init__(self, keyring: Keyring, registry: Registry) -> None:
-        self._keyring = keyring
+    def __init__(self, entrance: Entrance, registry: Registry) -> None:
+        self._entrance = entrance
         self._registry = registry
 
     async def __call__(self, request: Request) -> Principal:
         """Authenticate a request; a dependency of FastAPI."""
-        return self._keyring.authenticate(request.headers.raw)
+        return await self._entrance.authenticate(request.headers.raw)
 
     def privacy(self, principal: Principal, header: str | None) -> str:
         """Tell the class of what a request brings; errors as `request_class`."""

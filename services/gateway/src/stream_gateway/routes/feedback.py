@@ -9,7 +9,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
 from stream_core.errors import InvalidRequest
-from stream_gateway.auth import Keyring
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.batches.service import Batches
 from stream_gateway.feedback import Thumb
 from stream_gateway.routes.models import Error
@@ -44,11 +44,11 @@ class Kept(BaseModel):
     good: bool
 
 
-def feedback_routes(keyring: Keyring, batches: Batches) -> APIRouter:
+def feedback_routes(entrance: Entrance, batches: Batches) -> APIRouter:
     """Build the routes.
 
     Args:
-        keyring: who may ask.
+        entrance: who may ask.
         batches: where thumbs are kept.
     """
     router = APIRouter(
@@ -70,7 +70,7 @@ def feedback_routes(keyring: Keyring, batches: Batches) -> APIRouter:
         responses={429: {"model": Error, "description": "There is no room for more feedback"}},
     )
     async def give(request: Request, thumb: Feedback) -> Kept:
-        principal = keyring.authenticate(request.headers.raw)
+        principal = await entrance.authenticate(request.headers.raw)
         thumbs = batches.thumbs
         answered = await thumbs.find(thumb.request_id)
         if answered is None or answered.key != principal.id:
@@ -95,7 +95,7 @@ def feedback_routes(keyring: Keyring, batches: Batches) -> APIRouter:
         responses={200: {"content": {_JSONL: {"schema": {"type": "string"}}}}},
     )
     async def tell(request: Request) -> Response:
-        principal = keyring.authenticate(request.headers.raw)
+        principal = await entrance.authenticate(request.headers.raw)
         lines = [msgspec.json.encode(thumb) async for thumb in batches.thumbs.read(principal.id)]
         return Response(b"".join(line + b"\n" for line in lines), media_type=_JSONL)
 

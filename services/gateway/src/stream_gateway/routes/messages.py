@@ -78,7 +78,7 @@ def message_routes(means: Means) -> APIRouter:
         openapi_extra=BODY,
     )
     async def count_tokens(request: Request, x_stream_privacy: Annotated[str | None, Header()] = None) -> TokenCount:
-        principal = means.keyring.authenticate(with_bearer(request.headers.raw))
+        principal = await means.entrance.authenticate(with_bearer(request.headers.raw))
         demand_plain(request.headers.get("content-encoding", "").encode("latin-1"))
         demand_json(request.headers.get("content-type", "application/json").encode("latin-1"))
         length = request.headers.get("content-length", "")

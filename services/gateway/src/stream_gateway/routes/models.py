@@ -7,8 +7,8 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from stream_core.errors import ModelNotFound
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.accounts.principal import Principal
-from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Generation, Registry
 from stream_gateway.routing import AUTO, Ask, ModelView, Pin, TierView, permitted, request_class
 from stream_gateway.standing import Standing, State, overall
@@ -112,11 +112,11 @@ class Error(BaseModel):
     error: ErrorDetail
 
 
-def model_routes(keyring: Keyring, registry: Registry, started: int) -> APIRouter:
+def model_routes(entrance: Entrance, registry: Registry, started: int) -> APIRouter:
     """Build the routes.
 
     Args:
-        keyring: who may ask.
+        entrance: who may ask.
         registry: what there is.
         started: unix seconds since when this gateway offers them.
     """
@@ -128,7 +128,7 @@ def model_routes(keyring: Keyring, registry: Registry, started: int) -> APIRoute
     )
 
     async def caller(request: Request) -> Principal:
-        return keyring.authenticate(request.headers.raw)
+        return await entrance.authenticate(request.headers.raw)
 
     @router.get("/models", summary="List the models this key may use", operation_id="list_models")
     async def list_models(principal: Annotated[Principal, Depends(caller)]) -> ModelList:
@@ -194,7 +194,13 @@ def _tiers(registry: Registry, principal: Principal) -> list[Tier]:
 def _seen(generation: Generation, principal: Principal) -> list[TierView]:
     """Show a key what it may use."""
     policy = generation.deployment.policy
-    ask = Ask(Pin(), request_class(policy, principal.privacy, None), principal.tiers, clusters=principal.clusters)
+    ask = Ask(
+        pin=Pin(),
+        privacy=request_class(policy, principal.privacy, None),
+        tiers=principal.tiers,
+        clusters=principal.clusters,
+        models=principal.models,
+    )
     return [tier for tier in permitted(ask, generation.view(), policy) if tier.models]
 
 

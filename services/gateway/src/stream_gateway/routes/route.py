@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from stream_core.ids import new_id
 from stream_core.openai.models import parse_chat
-from stream_gateway.auth import Keyring
+from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.backends.registry import Registry
 from stream_gateway.fitting import wants_whole
 from stream_gateway.pipeline import Asked, Pipeline, Trail
@@ -49,13 +49,15 @@ class Explanation(BaseModel):
     candidates: list[RouteCandidate]
     """In the order of trying."""
     excluded: list[RouteExclusion]
+    limited: str | None
+    """The limit that the request would meet now; None: none."""
 
 
-def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max_body_bytes: int) -> APIRouter:
+def explain_routes(entrance: Entrance, registry: Registry, pipeline: Pipeline, max_body_bytes: int) -> APIRouter:
     """Build the route.
 
     Args:
-        keyring: who may ask.
+        entrance: who may ask.
         registry: what there is.
         pipeline: the one that chat requests go through.
         max_body_bytes: as for chat requests.
@@ -90,7 +92,7 @@ def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max
         x_stream_privacy: Annotated[str | None, Header()] = None,
         x_stream_context: Annotated[str | None, Header()] = None,
     ) -> Explanation:
-        principal = keyring.authenticate(request.headers.raw)
+        principal = await entrance.authenticate(request.headers.raw)
         demand_plain(request.headers.get("content-encoding", "").encode("latin-1"))
         length = request.headers.get("content-length", "")
         body = await read_body(request.receive, int(length) if length.isdecimal() else None, max_body_bytes)
@@ -99,6 +101,7 @@ def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max
         async with registry.hold() as generation:
             trail = Trail()
             plan, verdict = await pipeline.explain(asked, generation, trail)
+            limited = await pipeline.limited(asked, generation, plan)
         first = plan.candidates[0] if plan.candidates else None
         reasons = [first.reason] if first else []
         return Explanation(
@@ -111,6 +114,7 @@ def explain_routes(keyring: Keyring, registry: Registry, pipeline: Pipeline, max
             reasons=[*reasons, *trail.notes, *([verdict.note] if verdict.note else []), *verdict.reasons],
             candidates=[RouteCandidate(tier=c.tier, model=c.model.id, reason=c.reason) for c in plan.candidates],
             excluded=[RouteExclusion(tier=out.tier, model=out.model, why=out.words) for out in plan.excluded],
+            limited=limited or None,
         )
 
     return router
