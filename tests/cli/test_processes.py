@@ -124,10 +124,11 @@ async def test_programs_stop_in_order(home, gone):
     assert note.read_text().split() == ["gateway", "relay", "nats"]
 
 
-async def test_what_a_dead_program_leaves_behind_is_ended(home, gone, wait_for_lines):
+async def test_what_a_dead_program_leaves_behind_is_ended(home, gone, wait_for_lines, tmp_path):
     """A child in a session of its own, orphaned by its parent's end, is adopted and ended with the rest."""
     async with supervise(home, grace_s=0.5) as supervisor:
-        await supervisor.start(spec(home, "parent", PARENT, STUBBORN.replace('os.environ["READY"]', "'/dev/null'")))
+        orphan = STUBBORN.replace('os.environ["READY"]', repr(str(tmp_path / "orphan")))
+        await supervisor.start(spec(home, "parent", PARENT, orphan))
         (line,) = wait_for_lines(home.log("parent"), 1)
         with pytest.raises(ProgramEnded):
             await supervisor.first_death()

@@ -4,12 +4,15 @@ Each case has a random generator of its own, made from the seed and its number, 
 """
 
 import base64
+import contextlib
 import copy
 import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+from gateway_accounts.provider import Provider
 
 Headers = list[tuple[bytes, bytes]]
 IMAGE: Final = "data:image/png;base64,iVBORw0KGgo="
@@ -125,6 +128,14 @@ CORPUS: Final = [
     Sent("GET", "/v1/responses/resp_" + "0" * 48, query=b"include[]=x&stream=false"),
     Sent("GET", f"/v1/responses/resp_{'0' * 48}/input_items", query=b"limit=2&order=asc&after=y"),
     Sent("GET", "/v1/feedback"),
+    _json("/admin/v1/users", {"name": "Ann", "email": "a@example.org", "tiers": ["local"], "privacy": "internal"}),
+    _json("/admin/v1/groups", {"name": "g", "models": ["m"], "limits": {"requests_per_minute": 5}}),
+    _json("/admin/v1/keys", {"name": "k", "tiers": None, "expires": 2**33}),
+    _json("/admin/v1/limits/key/key-1", {"tokens_per_month": 5, "dollars_per_month": 1.5}, "PUT"),
+    _json("/admin/v1/projects/project-1", {"name": "p", "privacy": None}, "PATCH"),
+    Sent("GET", "/admin/v1/users", query=b"limit=5"),
+    Sent("PUT", "/admin/v1/groups/g/members/u"),
+    Sent("POST", "/admin/v1/keys/key-1/revoke"),
     Sent("GET", "/metrics"),
     Sent("GET", "/readyz"),
     Sent("GET", "/openapi.json"),
@@ -188,17 +199,23 @@ CLAIMS: Final[list[Any]] = [
 ]
 
 
+_SIGNED: Final = 0.3
+_CLAIMED: Final = ("iss", "aud", "sub", "exp", "nbf", "iat", "scope", "groups", "name", "email")
+
+
 class Requests:
     """Draws requests.
 
     Args:
         seed: of all of them.
         keys: real keys, which go into credentials alone.
+        provider: signs some tokens, whatever they claim.
     """
 
-    def __init__(self, seed: int, keys: list[str]) -> None:
+    def __init__(self, seed: int, keys: list[str], provider: Provider) -> None:
         self._seed = seed
         self._keys = keys
+        self._provider = provider
 
     def case(self, number: int) -> Sent:
         """One of them."""
@@ -215,10 +232,18 @@ class Requests:
         scheme = b"" if name == b"x-api-key" else b"Bearer "
         if chance.random() < 0.8:
             return replace(sent, headers=[(name, scheme + key), *sent.headers])
-        return replace(sent, headers=[(name, scheme + _token(key, chance)), *sent.headers])
+        return replace(sent, headers=[(name, scheme + self._token(key, chance)), *sent.headers])
+
+    def _token(self, key: bytes, chance: random.Random) -> bytes:
+        """Something in the place of a key: a token that the issuer signed, whatever it says, or nothing of value."""
+        if chance.random() < _SIGNED:
+            claims = {name: chance.choice(CLAIMS) for name in chance.sample(_CLAIMED, chance.randrange(4))}
+            with contextlib.suppress(ValueError, TypeError):  # what can't even be written
+                return self._provider.token(**claims).encode()
+        return _broken(key, chance)
 
 
-def _token(key: bytes, chance: random.Random) -> bytes:
+def _broken(key: bytes, chance: random.Random) -> bytes:
     """Something in the place of a key: a broken key, a token of nobody, or junk."""
     match chance.randrange(5):
         case 0:
@@ -298,7 +323,9 @@ def _values(sent: Sent, chance: random.Random) -> Sent:
     """Values of a JSON body replaced, taken out, doubled, renamed or wrapped, anywhere in it."""
     try:
         body = json.loads(sent.body)
-    except ValueError:
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict | list):
         return _bytes(sent, chance)
     if not isinstance(body, dict | list):
         return _bytes(sent, chance)

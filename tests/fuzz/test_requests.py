@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,12 @@ from typing import Any
 from fuzz.requests import Requests, Sent
 from gateway.privacy.realm import Log, Place, Played
 from gateway.stage import Stage
+from gateway_accounts.provider import AUDIENCE, Provider
 
 from stream_core.deployment import Deployment
 from stream_core.testing.broker import Broker
-from stream_gateway.accounts.directory import Directory
-from stream_gateway.accounts.entrance import Entrance
+from stream_gateway.accounts.life import Accounts, open_accounts
 from stream_gateway.app import App
-from stream_gateway.auth import Keyring
 from stream_gateway.backends.registry import Generation, Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.faults import StoreAway
@@ -34,20 +33,24 @@ from stream_gateway.batches.service import Batches
 from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.lifeline import Running
 from stream_gateway.limits.book import Book
 from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Pipeline
+from stream_gateway.routes.admin_keys import admin_routes
 from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
 from stream_gateway.routes.feedback import feedback_routes
 from stream_gateway.routes.messages import message_routes
 from stream_gateway.routes.route import explain_routes
+from stream_gateway.routes.usage import usage_routes
 from stream_gateway.settings import GatewaySettings
 from stream_gateway.spending import Spending
+from stream_gateway.till import Till
 
 SEED = int(os.environ.get("STREAM_FUZZ_SEED", "20261"))
-COUNT = int(os.environ.get("STREAM_FUZZ_REQUESTS", "6000"))
+COUNT = int(os.environ.get("STREAM_FUZZ_REQUESTS", "4000"))
 CASE = os.environ.get("STREAM_FUZZ_CASE")
 AT_ONCE = 16
 PATIENCE_S = 30
@@ -59,9 +62,10 @@ ABLE = ["tools", "json_schema", "logprobs", "chat", "embeddings", "moderations",
 class Gateway:
     """The whole application in this process, before engines that only answer."""
 
-    def __init__(self, app: App, keys: list[str]) -> None:
+    def __init__(self, app: App, keys: list[str], provider: Provider) -> None:
         self.app = app
         self.keys = keys
+        self.provider = provider
         self.log = Log()
 
     async def ask(self, sent: Sent) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
@@ -102,68 +106,112 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[Gateway]:
-    """Build it as `python -m stream_gateway` does, with a broker, without a server and engines' processes."""
+    """Build it as `python -m stream_gateway` does, with a broker, accounts and an identity provider.
+
+    There is no server, and the engines are played: a request costs a few milliseconds.
+    """
+    (folder / "nats").mkdir()
+    broker = Broker(folder / "nats")
+    await asyncio.to_thread(broker.start)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, broker.stop)
+        provider = await stack.enter_async_context(Provider().running())
+        settings, keys = _settings(folder, broker, provider)
+        registry = await _registry(settings)
+        opening = open_accounts(settings, lambda: registry.current.deployment.policy.classes)
+        accounts = await stack.enter_async_context(opening)
+        following = asyncio.create_task(accounts.directory.follow())
+        await accounts.entrance.settled()
+        app = await stack.enter_async_context(_application(settings, registry, accounts))
+        gateway = Gateway(app, keys, provider)
+        stack.enter_context(_heard(gateway.log))
+        yield gateway
+        following.cancel()
+        await asyncio.wait([following])
+
+
+def _settings(folder: Path, broker: Broker, provider: Provider) -> tuple[GatewaySettings, list[str]]:
+    """Settings with all that can be configured, and the keys."""
     stage = Stage(folder)
     stage.add_key("internal", privacy="internal")
     stage.add_key("one tier", tiers=["local"])
-    tls = {name: folder / "tls" / file for name, file in
-           (("ca", "ca.pem"), ("certificate", "gateway.pem"), ("key", "gateway.key"))}  # fmt: skip
-    (folder / "nats").mkdir()
+    stage.add_key("admin", admin=True)
     (folder / "batch.key").write_text("ab" * 32)
-    broker = Broker(folder / "nats")
-    await asyncio.to_thread(broker.start)
-    told = {"tls": tls, "keys_file": folder / "keys.json", "batch_key_file": folder / "batch.key"}
-    settings = GatewaySettings.model_validate({**told, "nats": {"url": broker.url}})
+    files = {"ca": "ca.pem", "certificate": "gateway.pem", "key": "gateway.key"}
+    told: dict[str, Any] = {
+        "tls": {name: folder / "tls" / file for name, file in files.items()},
+        "keys_file": folder / "keys.json",
+        "batch_key_file": folder / "batch.key",
+        "state_dir": folder / "state",
+        "nats": {"url": broker.url},
+        "oidc": [{"issuer": provider.url, "audience": [AUDIENCE], "refetch_pause_s": 0.1}],
+    }
+    return GatewaySettings.model_validate(told), list(stage.keys.values())
+
+
+async def _registry(settings: GatewaySettings) -> Registry:
+    """Two tiers, one of them confidential, whose engines only say something."""
     registry = Registry(settings)
-    entrance = Entrance(Keyring(settings.keys_file), Directory(settings, lambda: ()))
     models = [{"id": "m", "context_window": 100_000, "capabilities": ABLE, "modalities": ["text", "image", "audio"]}]
     tiers = [
         {"name": name, "base_url": "http://127.0.0.1:9/v1", "privacy": privacy, "models": models}
         for name, privacy in (("local", "restricted"), ("cloud", "public"))
     ]
     policy = {"detector": {"find": {"card_number": "internal", "secret": "restricted"}}}
-    deployment = Deployment.model_validate({"tiers": tiers, "policy": policy})
-    await registry.load(deployment)
+    await registry.load(deployment := Deployment.model_validate({"tiers": tiers, "policy": policy}))
     entries = {}
     for name, entry in registry.current.entries.items():
         await entry.backend.aclose()
-        place = Place(name, frozenset())
-        played: Any = Played(entry.tier.models, {"m": "ok"}, {"m": place}, hpc=False)
-        played.place = place
+        played: Any = Played(entry.tier.models, {"m": "ok"}, {"m": Place(name, frozenset())}, hpc=False)
         entries[name] = replace(entry, backend=played)
     registry._generations[-1] = Generation(deployment, entries)
+    return registry
+
+
+@contextlib.asynccontextmanager
+async def _application(settings: GatewaySettings, registry: Registry, accounts: Accounts) -> AsyncIterator[App]:
+    """The application with all its routes, until the block ends."""
+    entrance, most = accounts.entrance, settings.max_body_bytes
     judge, fitting, spending = Judge.of(settings), Fitting.of(settings), Spending(lambda: 0.0)
-    meter = Meter(book := Book("0", time.time, shared=False, lease_s=settings.lease_s), time.monotonic)
-    attended, lines_way = (each(judge, fitting, spending, meter) for each in (AttendedPipeline, Pipeline))
-    batches = Batches(settings, entrance, registry, lines_way, attended, recent := RecentAnswers(), spending, book)
-    means = Means(entrance, registry, attended, Running(), settings.max_body_bytes, recent)
+    book, ledger = Book("0", time.time, shared=False, lease_s=settings.lease_s), Ledger("0", time.time, kept=True)
+    till = Till(spending, Meter(book, time.monotonic), ledger)
+    attended, lines_way = (each(judge, fitting, till) for each in (AttendedPipeline, Pipeline))
+    batches = Batches(
+        settings, entrance, registry, lines_way, attended, recent := RecentAnswers(), spending, book, ledger
+    )
+    means = Means(entrance, registry, attended, Running(), most, ledger, recent)
 
-    def more() -> Any:
-        return [
-            explain_routes(entrance, registry, attended, settings.max_body_bytes),
-            feedback_routes(entrance, batches),
-            message_routes(means),
-        ]
-
+    more: list[Any] = [
+        explain_routes(entrance, registry, attended, most),
+        feedback_routes(entrance, batches),
+        message_routes(means),
+        usage_routes(entrance, registry, batches),
+        *admin_routes(accounts),
+    ]
     await batches.start()
-    await _reached(batches)
-    app = App(means, endpoints(batches, registry), batches, lambda: None, more)
-    await app.load()
-    gateway = Gateway(app, list(stage.keys.values()))
-    root, before = logging.getLogger(), logging.getLogger().level
-    root.addHandler(gateway.log)
-    root.setLevel(logging.INFO)
     try:
-        yield gateway
+        await _reached(batches)
+        app = App(means, endpoints(batches, registry), batches, lambda: None, lambda: more)
+        await app.load()
+        yield app
     finally:
-        root.removeHandler(gateway.log)
-        root.setLevel(before)
-        for entry in entries.values():
-            entry.backend.place.texts.clear()
         await batches.aclose()
         await judge.aclose()
         await fitting.aclose()
-        await asyncio.to_thread(broker.stop)
+
+
+@contextlib.contextmanager
+def _heard(log: Log) -> Iterator[None]:
+    """Hear every log line that a program would write."""
+    root = logging.getLogger()
+    before = root.level
+    root.addHandler(log)
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(log)
+        root.setLevel(before)
 
 
 async def _reached(batches: Batches) -> None:
@@ -216,7 +264,7 @@ async def test_no_request_breaks_the_gateway(tmp_path: Path) -> None:
     """Every case is answered in its API's form; what is logged holds no trace and no key."""
     statuses: Counter[int] = Counter()
     async with running(tmp_path) as gateway:
-        requests = Requests(SEED, gateway.keys)
+        requests = Requests(SEED, gateway.keys, gateway.provider)
         numbers = [int(CASE)] if CASE else range(COUNT)
 
         async def one(number: int) -> None:

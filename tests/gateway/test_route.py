@@ -9,6 +9,7 @@ import pytest
 from gateway.stage import Gateway, Stage, error_of, tier, tls_env
 
 from stream_core.testing import programs
+from stream_core.testing.programs import Program
 
 pytestmark = pytest.mark.process
 PROOF = {"messages": [{"role": "user", "content": "Prove that every finite group of odd order is solvable."}]}
@@ -19,19 +20,22 @@ def stage(tmp_path_factory: pytest.TempPathFactory, engine: str) -> Stage:
     tiers = [tier("local", engine), tier("cloud", engine, privacy="public")]
     stage = Stage(tmp_path_factory.mktemp("route"), {"tiers": tiers})
     stage.add_key("local-only", tiers=["local"])
+    stage.add_key("second")
     return stage
 
 
 @pytest.fixture(scope="module")
-def gateway(stage: Stage) -> Iterator[Gateway]:
-    env = {"STREAM_CONFIG": str(stage.folder / "stream.yaml"), **tls_env("judge", stage.folder / "tls", "judge")}
-    with programs.start("stream_judge", env=env) as judge:
-        settings = {
-            "judge_target": f"127.0.0.1:{judge.ready['port']}",
-            "judge_deadline_ms": 5_000,
-        }
-        with stage.run(**settings) as gateway:
-            yield gateway
+def judge(stage: Stage) -> Iterator[Program]:
+    config = {"STREAM_CONFIG": str(stage.folder / "stream.yaml"), "STREAM_JUDGE__LOG_LEVEL": "DEBUG"}
+    with programs.start("stream_judge", env=config | tls_env("judge", stage.folder / "tls", "judge")) as program:
+        yield program
+
+
+@pytest.fixture(scope="module")
+def gateway(stage: Stage, judge: Program) -> Iterator[Gateway]:
+    settings = {"judge_target": f"127.0.0.1:{judge.ready['port']}", "judge_deadline_ms": 5_000}
+    with stage.run(**settings) as gateway:
+        yield gateway
 
 
 async def post(gateway: Gateway, path: str, body: Any, key: str = "all", **headers: str) -> tuple[int, bytes, Any]:
@@ -68,6 +72,16 @@ async def test_explain_names_what_is_out(gateway: Gateway) -> None:
     assert "the caller named 'local'" in whys[2]
     assert set(private["scores"]) == {"local"}
     assert len(gateway.lines("request")) == before
+
+
+async def test_verdicts_are_remembered_by_key_where_nobody_else_may_see(gateway: Gateway, judge: Program) -> None:
+    """A public question that another key has asked is known; a restricted one is known to the key itself alone."""
+    question = {"model": "auto", "messages": [{"role": "user", "content": "Who was the first to sail around Africa?"}]}
+    for headers in ({"x-stream-privacy": "public"}, {"x-stream-privacy": "restricted"}):
+        for key in ("all", "second", "second"):
+            assert (await post(gateway, "/v1/route", question, key, **headers))[0] == 200
+    scored = [json.loads(line) for line in judge.log().splitlines() if '"scored"' in line]
+    assert [line["cached"] for line in scored[-6:]] == [False, True, True, False, False, True]
 
 
 async def test_explain_refuses_what_chat_refuses(gateway: Gateway) -> None:

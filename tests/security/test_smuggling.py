@@ -75,3 +75,6 @@ async def test_what_is_not_is_answered(fort: Fort) -> None:
     size = f"content-length: {len(BODY)}\r\n".encode()
     two = head + size + b"\r\n" + BODY + head + size + b"connection: close\r\n\r\n" + BODY
     assert (await fort.say(two)).count(b"HTTP/1.1 200 OK") == 2
+    after_the_end = head + size + b"connection: close\r\n\r\n" + BODY + smuggled(fort)
+    assert (await fort.say(after_the_end)).count(b"HTTP/1.1 ") == 1
+    assert not fort.engine.was_asked("smuggled")

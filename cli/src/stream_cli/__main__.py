@@ -13,6 +13,7 @@ from stream_cli.batch_commands import batch_app
 from stream_cli.capacity.command import capacity
 from stream_cli.command import HOME, HomeOption, clear_errors
 from stream_cli.key_commands import keys_app
+from stream_cli.usage_commands import audit_app, usage
 from stream_core.errors import ConfigError, StreamError
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ app.add_typer(batch_app, name="batch")
 app.add_typer(judge.app, name="judge")
 app.command()(insight_commands.doctor)
 app.command()(insight_commands.top)
+app.command()(usage)
+app.add_typer(audit_app, name="audit")
 app.command()(capacity)
 
 

@@ -25,10 +25,11 @@ _LEASE_BUCKET: Final = (
     *(f"$JS.API.STREAM.{verb}.KV_stream-leases" for verb in ("INFO", "CREATE", "MSG.GET")),
 )
 """What hpc_dispatch does with its bucket: find or make it, read, and write with compare-and-set."""
-_BATCH_STREAMS: Final = ("records", "files", "lines", "results", "thumbs")
+_BATCH_STREAMS: Final = ("records", "files", "lines", "results", "thumbs", "ledger")
 _BATCHES: Final = (
     "stream.batch.>",
     "$JS.ACK.stream-batch-lines.>",
+    "$JS.ACK.stream-batch-ledger.>",
     *(
         f"$JS.API.{call}"
         for name in _BATCH_STREAMS

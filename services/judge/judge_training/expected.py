@@ -15,23 +15,22 @@ from judge_training.rows import Row
 
 PARTS: Final = 5
 RIDGE: Final = 10.0
-OUTCOME: Final = 0.25
-"""Share of the outcome itself; the better one of 0.25 and 0.5 in cross-validation, without nesting."""
 
 
-def mixed(rows: Sequence[Row], outcomes: Floats, excluded: Sequence[int]) -> Floats:
+def mixed(rows: Sequence[Row], outcomes: Floats, excluded: Sequence[int], share: float) -> Floats:
     """Mix outcomes with what the other models make expected.
 
     Args:
         rows: the questions.
         outcomes: of each.
         excluded: which of the three reference models' answers must not be looked at, since the outcome is made of them.
+        share: of the outcome itself in the mix.
     """
     expected = np.zeros(len(rows))
     for source in sorted({row.source for row in rows}):
         held = np.array([index for index, row in enumerate(rows) if row.source == source])
         expected[held] = _expected(_others([rows[index] for index in held], excluded), outcomes[held])
-    return OUTCOME * outcomes + (1 - OUTCOME) * expected
+    return share * outcomes + (1 - share) * expected
 
 
 def _others(rows: Sequence[Row], excluded: Sequence[int]) -> Floats:

@@ -33,6 +33,7 @@ from stream_gateway.dialects.plain import PlainDialect
 from stream_gateway.dialects.responses import ResponsesDialect
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.lifeline import Running
 from stream_gateway.limits.book import Book
 from stream_gateway.limits.meter import Meter
@@ -42,6 +43,7 @@ from stream_gateway.responses.ids import NoSuchResponse
 from stream_gateway.routes.asking import AskRoute, Means
 from stream_gateway.spending import Spending
 from stream_gateway.standing import Standing
+from stream_gateway.till import Till
 from stream_judge.__main__ import read_weights
 from stream_judge.classify import Classifier, LearnedBackend
 from stream_judge.llm import LlmBackend
@@ -268,13 +270,9 @@ class Realm:
         fitting = Fitting("", TLS, deadline_s=10)
         fitting._stub = Wire(Fit=self._summarizer.Fit)  # type: ignore[assignment]
         meter = Meter(Book("0", lambda: 0.0, shared=False, lease_s=60), lambda: 0.0)
-        self.pipeline = Pipeline(judge, fitting, Spending(lambda: 0.0), meter)
-
-        async def let_in(_headers: object) -> Principal:
-            return self.principal
-
-        entrance: Any = SimpleNamespace(authenticate=let_in)
-        means = Means(entrance, self, self.pipeline, Running(), 1 << 24)  # type: ignore[arg-type]  # a registry in all that is asked
+        till = Till(Spending(lambda: 0.0), meter, ledger := Ledger("0", lambda: 0.0, kept=False))
+        self.pipeline = Pipeline(judge, fitting, till)
+        means = Means(self, self, self.pipeline, Running(), 1 << 24, ledger)  # type: ignore[arg-type]  # a registry in all that is asked
         stored: Any = SimpleNamespace(archive=Shelf())
         self._routes = {
             "chat": AskRoute(means, PlainDialect()),
@@ -283,7 +281,11 @@ class Realm:
             "messages": AskRoute(means, MessagesDialect()),
             "responses": AskRoute(means, ResponsesDialect(stored, self)),  # type: ignore[arg-type]
         }
-        self._executor = Executor(None, self, self.pipeline, 1 << 20)  # type: ignore[arg-type]
+        self._executor = Executor(None, self, self.pipeline, ledger, 1 << 20)  # type: ignore[arg-type]
+
+    async def authenticate(self, _: Any) -> Principal:
+        """Let everybody in as whoever is asking now."""
+        return self.principal
 
     @property
     def current(self) -> Generation:

@@ -17,7 +17,7 @@ from stream_core.deployment import Deployment
 from stream_core.errors import StreamError
 from stream_gateway.accounts.principal import Principal
 
-EXAMPLES = int(os.environ.get("STREAM_PRIVACY_EXAMPLES", "250"))
+EXAMPLES = int(os.environ.get("STREAM_PRIVACY_EXAMPLES", "100"))
 NAMES = ["open", "campus", "confidential", "sealed"]
 SCRIPTS = ["ok", "ok", "ok", "ok", "away", "cold", "unavailable", "busy", "refuses", "broken"]
 APIS = ["chat", "chat", "responses", "responses", "messages", "completions", "embeddings", "line", "explain"]
@@ -164,21 +164,13 @@ async def walk(realm: Realm, asked: list[dict[str, Any]]) -> None:
     assert not [line for line in realm.log.lines if "mark" in line]
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
-@given(st.data())
-def test_nothing_carries_a_text_beyond_its_class(data: st.DataObject) -> None:
-    """Over every API, tier, model, language model of judge and summarizer, response, batch line and failure."""
-    deployment, scripts = data.draw(deployments())
-    classes = deployment.policy.classes
-    asked = data.draw(st.lists(requests(classes), min_size=1, max_size=4))
-    if data.draw(st.booleans()):
-        talk = {"api": "responses", "follow": True, "key": None, "model": "auto", "tiers": None}
-        asked = [{**drawn, **talk} for drawn in asked]
-    judge_class = data.draw(st.sampled_from(classes))
-    summarizer_class = data.draw(st.sampled_from(classes))
+def run(
+    deployment: Deployment, scripts: dict[str, dict[str, str]], asked: list[dict[str, Any]], own: list[str]
+) -> None:
+    """Walk a road in a realm of its own; `own` are the classes of the judge's and the summarizer's models."""
 
     async def once() -> None:
-        realm = Realm(deployment, scripts, judge_class=judge_class, summarizer_class=summarizer_class)
+        realm = Realm(deployment, scripts, judge_class=own[0], summarizer_class=own[1])
         try:
             with realm.listening():
                 await walk(realm, asked)
@@ -186,3 +178,35 @@ def test_nothing_carries_a_text_beyond_its_class(data: st.DataObject) -> None:
             await realm.aclose()
 
     asyncio.run(once())
+
+
+roads = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+
+
+@roads
+@given(st.data())
+def test_nothing_carries_a_text_beyond_its_class(data: st.DataObject) -> None:
+    """Over every API, tier, model, language model of judge and summarizer, response, batch line and failure."""
+    deployment, scripts = data.draw(deployments())
+    classes = deployment.policy.classes
+    asked = data.draw(st.lists(requests(classes), min_size=1, max_size=4))
+    run(deployment, scripts, asked, [data.draw(st.sampled_from(classes)) for _ in range(2)])
+
+
+@roads
+@given(st.data())
+def test_a_conversation_only_rises(data: st.DataObject) -> None:
+    """Who goes on from a stored response takes its class along, whatever header, trigger or document gave it."""
+    classes = NAMES[: data.draw(st.integers(2, 4))]
+    where = {"base_url": "http://127.0.0.1:9/v1", "reserved_output": 64}
+    tiers = [
+        {"name": f"t{place}", "privacy": name, "models": [{"id": "m0", "context_window": 65_536}], **where}
+        for place, name in enumerate(data.draw(st.permutations(classes)))
+    ]
+    policy: dict[str, Any] = {"classes": classes, "default_class": classes[0], "good_enough": 0.0}
+    own = [{"name": f"thing {n}", "pattern": f"zz{n}zz", "privacy": name} for n, name in enumerate(classes)]
+    policy["detector"] = {"patterns": own} if data.draw(st.booleans()) else None
+    deployment = Deployment.model_validate({"tiers": tiers, "policy": policy})
+    talk = {"api": "responses", "follow": True, "key": None, "model": "auto", "tiers": None}
+    asked = [{**drawn, **talk} for drawn in data.draw(st.lists(requests(classes), min_size=2, max_size=4))]
+    run(deployment, {tier["name"]: {"m0": "ok"} for tier in tiers}, asked, [classes[0]] * 2)

@@ -32,6 +32,7 @@ from stream_gateway.feedback import RecentAnswers
 from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.lifeline import Running
 from stream_gateway.limits.book import Book
 from stream_gateway.limits.meter import Meter
@@ -40,6 +41,7 @@ from stream_gateway.routes.asking import Means
 from stream_gateway.routes.endpoints import endpoints
 from stream_gateway.settings import GatewaySettings, HttpsFiles
 from stream_gateway.spending import Spending
+from stream_gateway.till import Till
 from stream_gateway.watch import FileWatch, follow
 
 if TYPE_CHECKING:
@@ -86,16 +88,22 @@ async def serve(stop: asyncio.Event) -> None:
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        book = Book(to_hex(new_id()), time.time, shared=settings.batch_key_file is not None, lease_s=settings.lease_s)
-        meter, fetcher = Meter(book, time.monotonic), Fetcher(settings.fetch_urls)
-        attended = AttendedPipeline(judge, fitting, spending, meter, fetcher)
-        lines_way = Pipeline(judge, fitting, spending, meter, fetcher)
-        batches = Batches(settings, accounts.entrance, registry, lines_way, attended, recent, spending, book)
+        fetcher = Fetcher(settings.fetch_urls)
+        book, ledger, till = _books(settings, spending)
+        attended = AttendedPipeline(judge, fitting, till, fetcher)
+        lines_way = Pipeline(judge, fitting, till, fetcher)
+        batches = Batches(settings, accounts.entrance, registry, lines_way, attended, recent, spending, book, ledger)
         stack.push_async_callback(batches.aclose)
         means = Means(
-            accounts.entrance, registry, attended, running, settings.max_body_bytes, recent, settings.trace_content
+            accounts.entrance,
+            registry,
+            attended,
+            running,
+            settings.max_body_bytes,
+            ledger,
+            recent,
+            settings.trace_content,
         )
-
         unready = partial(_unready, running, accounts)
         app = App(
             means,
@@ -145,27 +153,6 @@ def _metrics(
     return serve_metrics(settings.metrics_host, settings.metrics_port, unready)
 
 
-def _more_routes(means: Means, batches: Batches, accounts: Accounts) -> "list[APIRouter]":
-    """Build what is not in a hurry."""
-    from stream_gateway.routes.admin_keys import admin_routes  # noqa: PLC0415  (FastAPI, loaded aside)
-    from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415
-    from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
-    from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
-
-    return [
-        explain_routes(means.entrance, means.registry, means.pipeline, means.max_body_bytes),
-        feedback_routes(means.entrance, batches),
-        message_routes(means),
-        *admin_routes(accounts),
-    ]
-
-
-async def _load(app: App, accounts: Accounts) -> None:
-    """Load what is not in a hurry, one after the other, and keep up with the accounts until cancelled."""
-    await app.load()
-    await accounts.directory.follow()
-
-
 def _server(app: App, settings: GatewaySettings) -> _Server:
     """Set the server up, with the limits of connections."""
     return _Server(
@@ -186,6 +173,37 @@ def _server(app: App, settings: GatewaySettings) -> _Server:
             ssl_keyfile=settings.https.key if settings.https else None,
         )
     )
+
+
+def _books(settings: GatewaySettings, spending: Spending) -> tuple[Book, Ledger, Till]:
+    """What callers have used, and what is noted of it, under a name that this run alone has."""
+    replica, kept = to_hex(new_id()), settings.batch_key_file is not None
+    book = Book(replica, time.time, shared=kept, lease_s=settings.lease_s)
+    ledger = Ledger(replica, time.time, kept=kept)
+    return book, ledger, Till(spending, Meter(book, time.monotonic), ledger)
+
+
+def _more_routes(means: Means, batches: Batches, accounts: Accounts) -> "list[APIRouter]":
+    """Build what is not in a hurry."""
+    from stream_gateway.routes.admin_keys import admin_routes  # noqa: PLC0415  (FastAPI, loaded aside)
+    from stream_gateway.routes.feedback import feedback_routes  # noqa: PLC0415
+    from stream_gateway.routes.messages import message_routes  # noqa: PLC0415
+    from stream_gateway.routes.route import explain_routes  # noqa: PLC0415
+    from stream_gateway.routes.usage import usage_routes  # noqa: PLC0415
+
+    return [
+        explain_routes(means.entrance, means.registry, means.pipeline, means.max_body_bytes),
+        feedback_routes(means.entrance, batches),
+        message_routes(means),
+        usage_routes(means.entrance, means.registry, batches),
+        *admin_routes(accounts),
+    ]
+
+
+async def _load(app: App, accounts: Accounts) -> None:
+    """Load what is not in a hurry, one after the other, and keep up with the accounts until cancelled."""
+    await app.load()
+    await accounts.directory.follow()
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ orders them, the conversation is made to fit the candidate, the stream is opened
 first bytes is replaced by the next one; who may see the prompt is asked again before every attempt.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -35,10 +36,8 @@ from stream_gateway.fetching.links import Link
 from stream_gateway.fitting import Fitted, Fitting, Unfit
 from stream_gateway.foresight import foresee
 from stream_gateway.judging import Judge, Verdict
-from stream_gateway.limits.account import NANO, Levels
-from stream_gateway.limits.estimate import Rates, Size, reserve, size_of
-from stream_gateway.limits.meter import Meter, Spent
-from stream_gateway.limits.rates import rates_of
+from stream_gateway.limits.account import Levels
+from stream_gateway.limits.meter import Spent
 from stream_gateway.limits.refusals import LargerThanLimit, QuotaExceeded, prompt_refusal
 from stream_gateway.phases import Phases
 from stream_gateway.routing import (
@@ -57,7 +56,7 @@ from stream_gateway.routing import (
     unseen,
 )
 from stream_gateway.settings import FetchSettings
-from stream_gateway.spending import Spending
+from stream_gateway.till import Till, tightest_prompt
 
 _ABOUT_THE_TIER = frozenset({404, 405, 413, 429})
 """Statuses with which an engine refuses what another one may take: not there, too large for it, busy."""
@@ -83,6 +82,8 @@ class Trail:
     """Why this tier and model."""
     notes: list[str] = field(default_factory=list)
     """What else befell the request."""
+    at: float = field(default_factory=time.time)
+    """Unix seconds of its begin."""
     levels: Levels = field(default_factory=Levels)
     """What is left of the caller's limits of a minute."""
 
@@ -125,23 +126,19 @@ class Begun:
 class Pipeline:
     """Judge, policy, summarizer and backends in their order."""
 
-    def __init__(
-        self, judge: Judge, fitting: Fitting, spending: Spending, meter: Meter, fetcher: Fetcher | None = None
-    ) -> None:
+    def __init__(self, judge: Judge, fitting: Fitting, till: Till, fetcher: Fetcher | None = None) -> None:
         """Use these services.
 
         Args:
             judge: scores tiers.
             fitting: makes conversations fit.
-            spending: what the gateway knows of the cloud's cost.
-            meter: the callers' limits.
+            till: limits, budget and ledger.
             fetcher: of images; None fetches nothing.
         """
         self._fetcher = fetcher or Fetcher(FetchSettings())
         self._judge = judge
         self._fitting = fitting
-        self._spending = spending
-        self._meter = meter
+        self._till = till
         self._cloud_share = CloudShare(CLOUD)
         self._attempts = Attempts()
 
@@ -159,7 +156,7 @@ class Pipeline:
         tiers = generation.view()
         ask = await _ask(asked, generation, tiers, trail)
         links = self._fetcher.check(asked.chat.body, generation.deployment.policy.classes, ask.privacy)
-        trail.levels = await self._meter.admit(asked.request_id, asked.principal, _size(asked, generation))
+        trail.levels = await self._till.admit(asked, generation)
         asked.phases.lap("auth")
         plan = await self._plan(asked, ask, generation, tiers, trail)
         if not plan.candidates:
@@ -190,14 +187,13 @@ class Pipeline:
                 continue
             self._attempts.begin(asked.request_id, asked.chat.path, candidate.tier, candidate.model.id)
             try:
-                await self._charge(asked, candidate, entry)
+                await self._till.charge(asked, candidate, entry, trail)
                 call = _call(asked, ask, candidate, fitted, entry.tier)
                 begun = await _open(entry.backend.open(call), hides_usage=call.usage_for_us)
             except (RemoteError, QuotaExceeded) as error:
                 self._attempts.failed(asked.request_id, error)
                 asked.phases.lap("retry")
-                self._spending.end(asked.request_id, 0.0)
-                self._meter.failed(asked.request_id)
+                self._till.failed(asked.request_id)
                 if _is_final(error, ask):
                     raise
                 failures.append(error)
@@ -205,22 +201,10 @@ class Pipeline:
                 continue
             asked.phases.lap("prefill")
             retention.answered(candidate.tier, named=named, first=candidate is plan.candidates[0])
-            self._tell(asked, candidate, entry, fitted, begun, trail)
+            await self._till.begun(asked.request_id, entry, candidate.model.id, begun.answer.cluster)
+            _tell(asked, candidate, entry, fitted, begun, trail)
             return begun
         raise _outcome(failures)
-
-    def _tell(
-        self, asked: Asked, candidate: Candidate, entry: Entry, fitted: Fitted, begun: Begun, trail: Trail
-    ) -> None:
-        """Write down who answers, and what a client should know of it."""
-        trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
-        self._meter.begun(asked.request_id, _rates(entry, candidate.model.id, trail.cluster))
-        on = f"on {trail.cluster}" if trail.cluster else ""
-        trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
-        if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:
-            trail.notes.append("reasoning_effort passed on to a model not known to reason")
-        if candidate.model.demo:
-            trail.notes.append("demo model, not to be believed")
 
     def ended(
         self, request_id: bytes, usage: Usage | None, events: int, *, bytes_out: int = 0, again: bool = False
@@ -235,9 +219,7 @@ class Pipeline:
             again: it comes again by itself, and counts then.
         """
         self._attempts.ended(request_id, usage)
-        spent = self._meter.ended(request_id, usage=usage, events=events, bytes_out=bytes_out, again=again)
-        self._spending.end(request_id, spent.dollars)
-        return spent
+        return self._till.ended(request_id, usage, events, bytes_out=bytes_out, again=again)
 
     async def explain(self, asked: Asked, generation: Generation, trail: Trail | None = None) -> tuple[Plan, Verdict]:
         """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
@@ -262,21 +244,18 @@ class Pipeline:
             cache_scope="" if ask.privacy == policy.classes[0] else asked.principal.id,
         )
         scores = {} if ask.pin.tier is not None else verdict.scores
-        closed = self._closed(asked, generation)
+        closed = self._till.closed(asked, generation)
         return route(ask, tiers, self._cloud_share.adapted(policy), scores, closed), verdict
 
     async def limited(self, asked: Asked, generation: Generation, plan: Plan) -> str:
         """Say which limit `begin` would meet now; empty: none. Nothing is reserved."""
-        size = _size(asked, generation)
         first = plan.candidates[0] if plan.candidates else None
-        entry = generation.entries[first.tier] if first else None
-        rates = _rates(entry, first.model.id) if entry and first else Rates()
         try:
             if first is not None:
                 await self._demand_short_prompt(asked, first, generation)
         except LargerThanLimit as error:
             return error.message
-        return await self._meter.peek(asked.principal, size, rates)
+        return await self._till.limited(asked, generation, first)
 
     async def count(self, asked: Asked, generation: Generation) -> int:
         """Count a request's tokens for the model that `begin` would try first; nothing is sent to a model.
@@ -313,7 +292,7 @@ class Pipeline:
             trail.notes.append(verdict.note)
         if CLOUD not in generation.entries:
             trail.notes.append("cloud is off")
-        closed = self._closed(asked, generation)
+        closed = self._till.closed(asked, generation)
         plan = route(ask, tiers, self._cloud_share.adapted(policy), verdict.scores, closed)
         self._cloud_share.observe(plan, self._wanted(policy))
         trail.notes += list(closed.values())
@@ -356,61 +335,29 @@ class Pipeline:
         """The cloud's share, changed so that the budget lasts for the month."""
         if policy.cloud_share is None or policy.cloud_budget is None:
             return policy.cloud_share
-        return min(1.0, policy.cloud_share * self._spending.pace(policy.cloud_budget))
-
-    def _closed(self, asked: Asked, generation: Generation) -> dict[str, str]:
-        """The cloud, when this request might cost more than is left for the month."""
-        budget, entry = generation.deployment.policy.cloud_budget, generation.entries.get(CLOUD)
-        if budget is None or entry is None:
-            return {}
-        needs = [_need(asked, entry, model.id, model.context_window) for model in entry.tier.models]
-        words = self._spending.closed(budget, max(needs, default=0.0))
-        return {CLOUD: words} if words else {}
-
-    async def _charge(self, asked: Asked, candidate: Candidate, entry: Entry) -> None:
-        model = candidate.model
-        size, rates = _size_at(asked, entry, model.context_window), _rates(entry, model.id)
-        await self._meter.charge(asked.request_id, asked.principal, size, rates)
-        if candidate.tier == CLOUD and rates.price is not None:
-            self._spending.begin(asked.request_id, _need(asked, entry, model.id, model.context_window))
+        return min(1.0, policy.cloud_share * self._till.pace(policy.cloud_budget))
 
     async def _demand_short_prompt(self, asked: Asked, first: Candidate, generation: Generation) -> None:
         """Refuse a prompt that is longer than the caller may send, as the first candidate's tokenizer counts it."""
-        limits = [(each.limits.prompt_tokens, each) for each in asked.principal.subjects]
-        most, subject = min(((most, each) for most, each in limits if most is not None), default=(None, None), key=_of)
-        if most is None or subject is None or _size(asked, generation).prompt <= most:
+        limit = tightest_prompt(asked, generation)
+        if limit is None:
             return
         tier = generation.entries[first.tier].tier
         request_id = to_hex(asked.request_id)
         tokens = await self._fitting.count(asked.chat, tier, first.model, request_id=request_id)
-        if tokens > most:
-            raise prompt_refusal(subject, tokens)
+        if tokens > limit[0]:
+            raise prompt_refusal(limit[1], tokens)
 
 
-def _size(asked: Asked, generation: Generation) -> Size:
-    """Bound a request's tokens, whoever answers it."""
-    allowed = asked.principal.tiers
-    entries = [entry for name, entry in generation.entries.items() if allowed is None or name in allowed]
-    reserved = max((entry.tier.reserved_output for entry in entries), default=0)
-    return size_of(asked.chat, asked.body_bytes, reserved)
-
-
-def _size_at(asked: Asked, entry: Entry, window: int) -> Size:
-    size = size_of(asked.chat, asked.body_bytes, entry.tier.reserved_output)
-    return Size(min(size.prompt, window), size.output)
-
-
-def _rates(entry: Entry, model: str, cluster: str = "") -> Rates:
-    return rates_of(entry.tier, entry.clusters, model, cluster)
-
-
-def _need(asked: Asked, entry: Entry, model: str, window: int) -> float:
-    """Dollars that a model asks at most."""
-    return reserve(_size_at(asked, entry, window), _rates(entry, model)).nanodollars / NANO
-
-
-def _of(limit: tuple[int | None, object]) -> int:
-    return limit[0] or 0
+def _tell(asked: Asked, candidate: Candidate, entry: Entry, fitted: Fitted, begun: Begun, trail: Trail) -> None:
+    """Write down who answers, and what a client should know of it."""
+    trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
+    on = f"on {trail.cluster}" if trail.cluster else ""
+    trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
+    if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:
+        trail.notes.append("reasoning_effort passed on to a model not known to reason")
+    if candidate.model.demo:
+        trail.notes.append("demo model, not to be believed")
 
 
 async def _ask(asked: Asked, generation: Generation, tiers: list[TierView], trail: Trail) -> Ask:

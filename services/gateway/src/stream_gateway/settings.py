@@ -152,6 +152,8 @@ class GatewaySettings(ServiceSettings):
     lease_s: Annotated[float, Field(ge=1)] = 15.0
     """Requests under way at a replica of which nothing was heard for so long count no more for limits of requests at
     once."""
+    ledger_alive_s: Annotated[float, Field(ge=1)] = 30.0
+    """A replica of which nothing was heard for so long is dead: what it had under way is charged what was reserved."""
     grace_s: _Seconds = 30.0
     """What running streams get to finish after SIGTERM."""
     reload_interval_s: _Seconds = 1.0

@@ -17,6 +17,8 @@ from stream_gateway.lifeline import ClientGone, Lifeline
 from stream_gateway.limits.meter import Spent
 from stream_gateway.pipeline import Begun, Trail
 
+MOST_KEPT: Final = 256 * 1024
+"""Bytes of a prompt or an answer that the ledger takes where contents are wanted: an entry must fit a message."""
 _LAST_EVENTS: Final = 4
 _MAX_HEADER: Final = 200
 _SETTLE_S: Final = 0.5
@@ -36,7 +38,7 @@ class Timer(Protocol):
 class Outcome:
     """What has been sent so far."""
 
-    __slots__ = ("bytes_out", "complete", "events", "pace", "spent", "status", "usage")
+    __slots__ = ("bytes_out", "complete", "events", "kept", "pace", "spent", "status", "usage")
 
     def __init__(self) -> None:
         self.status = 0
@@ -47,9 +49,17 @@ class Outcome:
         self.usage: Usage | None = None
         self.pace: Timer | None = None
         """Told of each batch of a stream after the first; None: nobody measures it."""
+        self.kept: bytearray | None = None
+        """What was sent, as far as the ledger takes it, where the project wants that; None: it is not kept."""
         self.spent = Spent()
         """What it cost, once it is over."""
         self.complete = False
+
+    def sent(self, body: bytes) -> None:
+        """Note what the client gets."""
+        self.bytes_out += len(body)
+        if self.kept is not None and len(self.kept) < MOST_KEPT:
+            self.kept += body[: MOST_KEPT - len(self.kept)]
 
 
 def route_headers(request_id: str, trail: Trail) -> Headers:
@@ -145,7 +155,7 @@ async def send_stream(send: Send, begun: Begun, headers: Headers, outcome: Outco
             if begun.hides_usage and batch is not None:
                 batch = [event for event in batch if not tells_usage_alone(event)]
             body = b"".join(batch or ())
-            outcome.bytes_out += len(body)
+            outcome.sent(body)
             outcome.events += len(batch or ())
             # "[DONE]" and the end of the body leave together; what the engine says after it is nobody's business.
             if body or not more:
@@ -176,7 +186,7 @@ async def send_translated(
         while batch is not None:
             last.extend(batch)
             if body := b"".join(translation.feed(batch)):
-                outcome.bytes_out += len(body)
+                outcome.sent(body)
                 await send({"type": "http.response.body", "body": body, "more_body": True})
             outcome.events += len(batch)
             batch = None if is_done(batch[-1]) else await anext(begun.rest, None)
@@ -187,7 +197,7 @@ async def send_translated(
     ending = b"".join(translation.end())
     if keep is not None:
         await keep()
-    outcome.bytes_out += len(ending)
+    outcome.sent(ending)
     await send({"type": "http.response.body", "body": ending})
     outcome.complete = True
 
@@ -229,6 +239,6 @@ async def _whole(begun: Begun) -> bytes:
 
 async def _send_body(send: Send, body: bytes, content_type: str, headers: Headers, outcome: Outcome) -> None:
     outcome.status = 200
-    outcome.bytes_out = len(body)
+    outcome.sent(body)
     await send_reply(send, Reply(200, [(b"content-type", content_type.encode("latin-1", "replace"))], body), headers)
     outcome.complete = True

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, text
 
 from stream_gateway.accounts.database import Database
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest revision: Alembic, which is slow to load, is loaded only when the database has another one."""
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _LOCK: Final = 7_262_133_001

@@ -7,19 +7,16 @@ from stream_gateway.backends.registry import Generation
 from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
-from stream_gateway.limits.meter import Meter
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
-from stream_gateway.spending import Spending
+from stream_gateway.till import Till
 
 
 class AttendedPipeline(Pipeline):
     """A pipeline that knows who waits; lines of batches go through one of their own."""
 
-    def __init__(
-        self, judge: Judge, fitting: Fitting, spending: Spending, meter: Meter, fetcher: Fetcher | None = None
-    ) -> None:
+    def __init__(self, judge: Judge, fitting: Fitting, till: Till, fetcher: Fetcher | None = None) -> None:
         """As of `Pipeline`."""
-        super().__init__(judge, fitting, spending, meter, fetcher)
+        super().__init__(judge, fitting, till, fetcher)
         self._numbers = itertools.count()
         self._since: dict[int, float] = {}
 

@@ -8,8 +8,11 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import orjson
 
 from stream_core.broker_client import NatsError
 from stream_core.errors import FrameError, InvalidRequest, RemoteError, SealError, StreamError
@@ -25,11 +28,13 @@ from stream_gateway.batches.records import BatchRecord, Result
 from stream_gateway.batches.results import Taken
 from stream_gateway.batches.retries import is_pushback, pause_s
 from stream_gateway.batches.store import Store
+from stream_gateway.ledger.noting import fields_of
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.limits.refusals import RateExceeded
 from stream_gateway.phases import Phases
 from stream_gateway.pipeline import Asked, Pipeline, Trail
 from stream_gateway.request_trace import RequestTrace
-from stream_gateway.stream import Outcome
+from stream_gateway.stream import MOST_KEPT, Outcome
 from stream_gateway.telemetry import Stopwatch, log_request
 
 _log = logging.getLogger(__name__)
@@ -71,13 +76,15 @@ class Executor:
         store: where they are.
         registry: the tiers.
         pipeline: the way of a request, not the one of interactive requests.
+        ledger: where each is noted.
         max_line: bytes of the longest line.
     """
 
-    def __init__(self, store: Store, registry: Registry, pipeline: Pipeline, max_line: int) -> None:
+    def __init__(self, store: Store, registry: Registry, pipeline: Pipeline, ledger: Ledger, max_line: int) -> None:
         self._store = store
         self._registry = registry
         self._pipeline = pipeline
+        self._ledger = ledger
         self._max_line = max_line
         self._lost: Counter[tuple[str, int]] = Counter()
         """How often each line that is tried again was lost here. Deliveries tell less: they count refusals, too."""
@@ -143,7 +150,7 @@ class Executor:
             words = f"line {taken.number}: {line.message}"
             return not_run(batch.id, taken.number, line.custom_id, code="invalid_line", message=words)
         del data
-        exchange = _Exchange(principal)
+        exchange = _Exchange(principal, line.chat.body)
         try:
             return await self._exchange(batch, line, exchange)
         except StreamError as error:
@@ -165,6 +172,7 @@ class Executor:
         finally:
             sent = exchange.outcome
             sent.spent = self._pipeline.ended(exchange.request_id, sent.usage, 0, again=exchange.again)
+            exchange.note(self._ledger)
             exchange.log()
             CURRENT.set(None)
 
@@ -197,7 +205,7 @@ class Executor:
         if result is None:
             raise RemoteError("the engine's answer is no JSON")
         exchange.outcome.status = 200
-        exchange.outcome.bytes_out = len(body)
+        exchange.outcome.sent(bytes(body))
         exchange.outcome.usage = usage_of_body(bytes(body))
         return result
 
@@ -205,8 +213,9 @@ class Executor:
 class _Exchange:
     """One attempt and what has become of it."""
 
-    def __init__(self, principal: Principal) -> None:
+    def __init__(self, principal: Principal, body: Mapping[str, Any]) -> None:
         self.principal = principal
+        self.prompt = orjson.dumps(body)[:MOST_KEPT] if principal.keeps_content else None
         self.request_id = new_id()
         self.id = to_hex(self.request_id)
         self.trail = Trail()
@@ -216,6 +225,26 @@ class _Exchange:
         self.trace = RequestTrace()
         self.ended = "complete"
         self.again = False
+        if principal.keeps_content:
+            self.outcome.kept = bytearray()
+
+    def note(self, ledger: Ledger) -> None:
+        """Write it into the ledger; what nobody answered and comes again is no request."""
+        if self.again and self.outcome.spent.tokens is None:
+            ledger.withdraw(self.request_id, self.id)
+            return
+        said = fields_of(
+            self.id,
+            self.principal,
+            self.trail,
+            self.outcome,
+            self.stopwatch,
+            ended=self.ended,
+            stream=False,
+            batch=True,
+            prompt=self.prompt,
+        )
+        ledger.note(self.request_id, said)
 
     def log(self) -> None:
         """Write the request's line."""

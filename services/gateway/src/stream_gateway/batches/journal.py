@@ -172,18 +172,23 @@ class Journal:
         except FAULTS as error:
             raise away(error) from error
 
-    async def work(self, pattern: str, name: str, *, redeliver_s: float) -> "WorkQueue":
+    async def work(
+        self, pattern: str, name: str, *, redeliver_s: float, stream: str = LINES, most_open: int | None = None
+    ) -> "WorkQueue":
         """Take part in the work queue of a pattern; all who name it alike share it.
 
         Args:
             pattern: no other queue may have one that overlaps.
             name: of the queue.
             redeliver_s: seconds without a sign of life after which work is given to another one.
+            stream: where it is.
+            most_open: how much may be given out; -1: any number, None: the broker's default.
         """
         config = ConsumerConfig(
             name=name,
             durable_name=name,
             filter_subject=pattern,
+            max_ack_pending=most_open,
             ack_policy=AckPolicy.EXPLICIT,
             ack_wait=redeliver_s,
             max_deliver=-1,
@@ -191,8 +196,8 @@ class Journal:
             inactive_threshold=_QUEUE_IDLE_S,
         )
         try:
-            await self.jetstream.add_consumer(LINES, config)
-            return WorkQueue(await self.jetstream.pull_subscribe_bind(name, LINES))
+            await self.jetstream.add_consumer(stream, config)
+            return WorkQueue(await self.jetstream.pull_subscribe_bind(name, stream))
         except FAULTS as error:
             raise away(error) from error
 

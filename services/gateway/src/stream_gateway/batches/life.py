@@ -19,6 +19,7 @@ from stream_gateway.batches.spent import Spent
 from stream_gateway.batches.store import Store
 from stream_gateway.batches.streams import ensure
 from stream_gateway.batches.thumbs import Thumbs
+from stream_gateway.ledger.life import Books, keep_ledger
 from stream_gateway.limits.sums import Sums
 from stream_gateway.responses.archive import Archive
 
@@ -32,6 +33,7 @@ class Life:
     runner: Runner
     archive: Archive
     thumbs: Thumbs
+    books: Books
 
 
 @contextlib.asynccontextmanager
@@ -59,12 +61,13 @@ async def live(batches: Batches, service_key: bytes, faults: Once) -> AsyncItera
         await thumbs.start()
         files = Files(store)
         clerk = Clerk(store, settings.max_body_bytes)
-        executor = Executor(store, batches.registry, batches.pipeline, settings.max_body_bytes)
+        executor = Executor(store, batches.registry, batches.pipeline, batches.ledger, settings.max_body_bytes)
         batches.book.opened(Sums(store.journal, Sealer(service_key)))
         spent = Spent(store.journal, Sealer(service_key), batches.spending, faults)
         following = asyncio.create_task(spent.follow(), name="what the cloud has cost")
         runner = Runner(store, clerk, executor, batches.entrance, gauge)
-        yield Life(files, Desk(store, files), runner, Archive(store, settings.responses), thumbs)
+        async with keep_ledger(settings, batches.ledger, store.journal, Sealer(service_key)) as books:
+            yield Life(files, Desk(store, files), runner, Archive(store, settings.responses), thumbs, books)
     finally:
         if following is not None:
             following.cancel()

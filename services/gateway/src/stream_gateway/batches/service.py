@@ -14,6 +14,7 @@ from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.attended import AttendedPipeline
 from stream_gateway.batches.faults import NotConfigured, StoreAway
 from stream_gateway.feedback import RecentAnswers
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.limits.book import Book
 from stream_gateway.pipeline import Pipeline
 from stream_gateway.settings import GatewaySettings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from stream_gateway.batches.files import Files
     from stream_gateway.batches.life import Life
     from stream_gateway.batches.thumbs import Thumbs
+    from stream_gateway.ledger.life import Books
     from stream_gateway.responses.archive import Archive
 
 _log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class Batches:
         recent: who asked what of this replica.
         spending: what it knows of the cloud's cost.
         book: what callers have used.
+        ledger: of this replica.
 
     Raises:
         ConfigError: the key file is not as it must be.
@@ -62,6 +65,7 @@ class Batches:
         recent: RecentAnswers,
         spending: Spending,
         book: Book,
+        ledger: Ledger,
     ) -> None:
         self.settings = settings
         self.entrance = entrance
@@ -71,6 +75,7 @@ class Batches:
         self.recent = recent
         self.spending = spending
         self.book = book
+        self.ledger = ledger
         self._key = read_key(settings.batch_key_file) if settings.batch_key_file else None
         self._life: Life | None = None
         self._fault = "it has not been reached yet"
@@ -100,6 +105,11 @@ class Batches:
     def thumbs(self) -> "Thumbs":
         """The feedback; errors as `files`."""
         return self._ready().thumbs
+
+    @property
+    def books(self) -> "Books":
+        """Where the ledger is; errors as `files`."""
+        return self._ready().books
 
     async def start(self) -> None:
         """Begin to connect; returns at once."""

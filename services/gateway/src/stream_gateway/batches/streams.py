@@ -7,6 +7,7 @@
     stream-batch-lines    | line.<batch>.<line>                    | until it is done: a work queue
     stream-batch-results  | {result,failure}.<batch>.<line>        | until it stands in a file
     stream-batch-thumbs   | thumb.<owner>.<request>                | until it expires, the last of each
+    stream-batch-ledger   | ledger.<chain>.<request>               | until it is in the store: a work queue
 
 Every message has a time to live, so that nothing outlives the file or batch that it belongs to, whatever dies.
 """
@@ -27,18 +28,21 @@ FILES: Final = "stream-batch-files"
 LINES: Final = "stream-batch-lines"
 RESULTS: Final = "stream-batch-results"
 THUMBS: Final = "stream-batch-thumbs"
+LEDGER: Final = "stream-batch-ledger"
 STREAMS: Final[dict[str, list[str]]] = {
     RECORDS: [f"{PREFIX}.record.>"],
     FILES: [f"{PREFIX}.file.>"],
     LINES: [f"{PREFIX}.line.>"],
     RESULTS: [f"{PREFIX}.result.>", f"{PREFIX}.failure.>"],
     THUMBS: [f"{PREFIX}.thumb.>"],
+    LEDGER: [f"{PREFIX}.ledger.>"],
 }
 FAULTS: Final = (NatsError, OSError)
 """What a call raises when the broker is away, slow, or refuses."""
 _NOT_ENABLED: Final = frozenset({10039, 10076})
 _TOO_MANY_REPLICAS: Final = 10074
-_OVERWRITTEN: Final = frozenset({RECORDS, THUMBS})
+_WORK: Final = frozenset({LINES, LEDGER})
+_OVERWRITTEN: Final = frozenset({RECORDS, THUMBS, LEDGER})
 """Of these streams' messages a newer one takes the place of the older one."""
 
 
@@ -78,8 +82,8 @@ async def _ensure(jetstream: JetStreamContext, name: str, subjects: list[str], r
             StreamConfig(
                 name=name,
                 subjects=subjects,
-                retention=RetentionPolicy.WORK_QUEUE if name == LINES else RetentionPolicy.LIMITS,
-                discard=DiscardPolicy.OLD if name == RECORDS else DiscardPolicy.NEW,
+                retention=RetentionPolicy.WORK_QUEUE if name in _WORK else RetentionPolicy.LIMITS,
+                discard=DiscardPolicy.OLD if name in {RECORDS, LEDGER} else DiscardPolicy.NEW,
                 max_msgs_per_subject=1,
                 discard_new_per_subject=name not in _OVERWRITTEN,
                 max_bytes=max_bytes,

@@ -8,7 +8,7 @@ A principal without limits costs nothing here.
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from stream_core.openai.chunks import Usage
 from stream_gateway.accounts.principal import Limits, Principal, Subject
@@ -45,6 +45,8 @@ class Spent:
     tokens: Usage | None = None
     """None: no engine answered."""
     amounts: Amounts = _NOTHING
+    counted: Literal["", "engine", "events", "reserve"] = ""
+    """By whom."""
 
     @property
     def dollars(self) -> float:
@@ -142,7 +144,8 @@ class Meter:
         cost = Amounts(nanodollars=amounts.nanodollars, gpu_ms=amounts.gpu_ms)
         for entry in metered.charges:
             self._book.settle(entry, cost, 0)
-        return Spent(tokens, amounts)
+        by: Literal["", "engine", "events", "reserve"] = "engine" if usage else "events" if events else "reserve"
+        return Spent(tokens, amounts, by if metered.begun else "")
 
     async def peek(self, principal: Principal, size: Size, rates: Rates) -> str:
         """Say which limit a request would meet now; empty: none.

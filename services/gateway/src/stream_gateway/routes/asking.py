@@ -21,12 +21,15 @@ from stream_gateway.dialects.contract import Dialect, Spoken, Translation
 from stream_gateway.errors import Headers
 from stream_gateway.feedback import Answered, RecentAnswers
 from stream_gateway.fitting import wants_whole
+from stream_gateway.ledger.noting import fields_of
+from stream_gateway.ledger.writer import Ledger
 from stream_gateway.lifeline import ClientGone, Lifeline, Running
 from stream_gateway.meters import pace_of
 from stream_gateway.phases import Phases
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
 from stream_gateway.request_trace import RequestTrace, parent_of
 from stream_gateway.stream import (
+    MOST_KEPT,
     Outcome,
     read_body,
     route_headers,
@@ -71,6 +74,7 @@ class Means:
     pipeline: Pipeline
     running: Running
     max_body_bytes: int
+    ledger: Ledger
     recent: RecentAnswers = field(default_factory=RecentAnswers)
     trace_content: bool = False
     """Whether spans may hold texts of the least confidential class."""
@@ -109,6 +113,7 @@ class AskRoute:
             except Exception as error:  # noqa: BLE001  (the edge: whatever it is, the client gets an answer)
                 await exchange.fail(error)
         exchange.charge(self._means.pipeline)
+        exchange.note(self._means.ledger)
         exchange.log()
         exchange.remember(self._means.recent)
 
@@ -138,6 +143,7 @@ class AskRoute:
                 phases=exchange.phases,
                 whole=wants_whole(_text(fields.get(b"x-stream-context"))),
             )
+            exchange.keep(body)
             del body
             exchange.understood(spoken)
             exchange.phases.lap("read")
@@ -163,6 +169,7 @@ class _Exchange:
         self.receive = receive
         self._dialect = dialect
         self._translation: Translation | None = None
+        self._prompt: bytes | None = None
         self._keep: Callable[[str], Awaitable[None]] | None = None
         self.request_id = new_id()
         self.principal: Principal | None = None
@@ -188,6 +195,11 @@ class _Exchange:
         """Let the trace hold what is asked and answered, where the request's class allows that."""
         if self._trace.recorded and may_be_shown(policy, self.trail.privacy):
             self._said = self._trace.show(asked.chat.body)
+
+    def keep(self, body: bytes) -> None:
+        """Keep what is said for the ledger, where the project wants that."""
+        if self.principal is not None and self.principal.keeps_content:
+            self._prompt, self._outcome.kept = body[:MOST_KEPT], bytearray()
 
     def understood(self, spoken: Spoken) -> None:
         """The request was read."""
@@ -277,6 +289,21 @@ class _Exchange:
         """Tell what it used."""
         sent = self._outcome
         sent.spent = pipeline.ended(self.request_id, sent.usage, sent.events, bytes_out=sent.bytes_out)
+
+    def note(self, ledger: Ledger) -> None:
+        """Write it into the ledger; of nobody's request there is only the log."""
+        if self.principal is not None:
+            said = fields_of(
+                self._hex,
+                self.principal,
+                self.trail,
+                self._outcome,
+                self._stopwatch,
+                ended=self._ended,
+                stream=self.stream,
+                prompt=self._prompt,
+            )
+            ledger.note(self.request_id, said)
 
     def remember(self, recent: RecentAnswers) -> None:
         """Let the caller judge the answer later."""
