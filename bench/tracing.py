@@ -23,7 +23,7 @@ from dataplane import load
 from stream_core.settings import TraceSettings
 from stream_core.testing.road import Road, run_road, wait_hot
 
-ROUNDS = 9
+ROUNDS = 6
 STREAMS = 32
 ANSWERS = 4
 SCRIPT = {"tokens": 200, "per_write": 1}

@@ -5,6 +5,7 @@ import json
 import urllib.request
 
 import pytest
+from e2e.house import run_up, screen
 
 from stream_cli.broker_rights import Broker, NotThere, faults_of
 from stream_cli.home import NATS_USERS, certify, fill, open_home
@@ -20,39 +21,48 @@ def findings(stream, home, *arguments):
     return {(each["area"], each["what"]): each for each in told}, done.returncode
 
 
-def test_all_is_well(tmp_path, stream, stream_up):
+def test_all_is_well(tmp_path, stream):
     """Everything that runs is found ready, the broker's users may only what they should, and top tells of a request."""
     home = tmp_path / "home"
-    stream_up("--home", home, "--port", "0", "--model", "demo").read_until("ready in")
-    found, code = findings(stream, home)
-    assert [each for each in found.values() if not each["ok"]] == []
-    assert code == 0
-    assert {area for area, _ in found} == {"state", "config", "certificates", "programs", "broker", "clocks", "tiers"}
-    for name in ("gateway", "judge", "summarizer", "relay", "hpc_dispatch"):
-        assert found["programs", name]["words"] == "ready"
-    for user in NATS_USERS:
-        assert found["broker", user]["words"] == "its own subjects and no others"
-    text = stream("doctor", "--home", home).stdout
-    assert text.splitlines()[0].split()[:3] == ["ok", "state", "secrets"]
-    port, key = json.loads((home / "run/gateway.json").read_text())["port"], (home / "api-key").read_text().strip()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/chat/completions",
-        json.dumps({"model": "hpc", "max_tokens": 2, "messages": [{"role": "user", "content": "hi"}]}).encode(),
-        {"authorization": f"Bearer {key}", "content-type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  (our own gateway)
-        assert answer.status == 200
-    now = json.loads(stream("top", "--once", "--json", "--home", home).stdout)
-    assert now["away"] == []
-    assert now["relays"] == 1
-    (tier,) = [tier for tier in now["tiers"] if tier["name"] == "hpc"]
-    assert (tier["up"], tier["failed"]) == (True, 0)
-    assert tier["requests"] >= 1
-    assert tier["first_token_p99_s"] > 0
-    assert [pool["pilots"] for pool in now["pools"]] == [{"ready": 1}]
-    shown = stream("top", "--once", "--home", home).stdout
-    assert "1 workers connected" in shown
-    assert "1 ready" in shown
+    with run_up(home, "--port", "0", "--model", "demo") as process:
+        screen(process)
+        found, code = findings(stream, home)
+        assert [each for each in found.values() if not each["ok"]] == []
+        assert code == 0
+        assert {area for area, _ in found} == {
+            "state",
+            "config",
+            "certificates",
+            "programs",
+            "broker",
+            "clocks",
+            "tiers",
+        }
+        for name in ("gateway", "judge", "summarizer", "relay", "hpc_dispatch"):
+            assert found["programs", name]["words"] == "ready"
+        for user in NATS_USERS:
+            assert found["broker", user]["words"] == "its own subjects and no others"
+        text = stream("doctor", "--home", home).stdout
+        assert text.splitlines()[0].split()[:3] == ["ok", "state", "secrets"]
+        port, key = json.loads((home / "run/gateway.json").read_text())["port"], (home / "api-key").read_text().strip()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/v1/chat/completions",
+            json.dumps({"model": "hpc", "max_tokens": 2, "messages": [{"role": "user", "content": "hi"}]}).encode(),
+            {"authorization": f"Bearer {key}", "content-type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  (our own gateway)
+            assert answer.status == 200
+        now = json.loads(stream("top", "--once", "--json", "--home", home).stdout)
+        assert now["away"] == []
+        assert now["relays"] == 1
+        (tier,) = [tier for tier in now["tiers"] if tier["name"] == "hpc"]
+        assert (tier["up"], tier["failed"]) == (True, 0)
+        assert tier["requests"] >= 1
+        assert tier["first_token_p99_s"] > 0
+        assert [pool["pilots"] for pool in now["pools"]] == [{"ready": 1}]
+        shown = stream("top", "--once", "--home", home).stdout
+        assert "1 workers connected" in shown
+        assert "1 ready" in shown
 
 
 def test_what_is_wrong_is_said_with_what_to_do(tmp_path, stream):
