@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-hpc test-deploy k8s-secrets images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc train-judge chaos fuzz clean
+.PHONY: help up test test-hpc test-deploy k8s-secrets images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -25,6 +25,7 @@ up: .venv/installed  ## start everything on this machine; Ctrl-C stops it
 	@exec $(BIN)/stream up
 
 test: .venv/installed  ## all tests, with real parts (about 10 minutes on 2 cores)
+	@tests/observability/install.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc --ignore=tests/deploy
 
 test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute and vLLM (at most 20 minutes)
@@ -116,6 +117,9 @@ bench-judge: .venv/installed  ## the judge beside simple baselines on the outcom
 
 bench-judge-rpc: .venv/installed  ## calls a second and latency of the judge's gRPC service; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/judge_rpc.py
+
+bench-tracing: .venv/installed  ## what traces cost: off, at the default sampling, all, in turns; last line JSON
+	PYTHONPATH=bench $(BIN)/python -P bench/tracing.py
 
 bench-summarizer: DATA = ../shared/data/conversations
 bench-summarizer: .venv/installed  ## what survives of long conversations, beside two baselines, on those in DATA; last line JSON

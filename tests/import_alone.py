@@ -27,7 +27,7 @@ IMPORT_ALL = """
 import importlib, pkgutil, sys
 name = sys.argv[1]
 package = importlib.import_module(name)
-optional = tuple(f"stream_core.{part}" for part in ("rpc", "bus", "broker_client", "grpc_", "testing"))
+optional = tuple(f"stream_core.{part}" for part in ("rpc", "bus", "broker_client", "grpc_", "otlp", "testing"))
 optional += ("stream_hpc_dispatch.clusters.globus",)  # its SDK is an extra
 count = 0
 for module in pkgutil.walk_packages(package.__path__, name + "."):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_cli import judge
+from stream_cli import insight_commands, judge
 from stream_cli.account_commands import groups_app, limits_app, projects_app, users_app
 from stream_cli.batch_commands import batch_app
 from stream_cli.capacity.command import capacity
@@ -39,6 +39,8 @@ app.add_typer(limits_app, name="limits")
 app.add_typer(models_app, name="models")
 app.add_typer(batch_app, name="batch")
 app.add_typer(judge.app, name="judge")
+app.command()(insight_commands.doctor)
+app.command()(insight_commands.top)
 app.command()(usage)
 app.add_typer(audit_app, name="audit")
 app.command()(capacity)

@@ -174,6 +174,8 @@ def _spec(
     """Build one specification: `env` gives way to the user's file and environment, `forced` does not."""
     prefix = f"STREAM_{name.upper()}__"
     section = ground.sections.get(name, {})
+    if name in SERVICES:
+        env = {**env, f"{prefix}METRICS_PORT": "0"}  # for `stream doctor` and `stream top`; loopback, as by default
     ours = {key: value for key, value in env.items() if not _says(section, key.removeprefix(prefix))}
     inherited = {key: value for key, value in ground.environ.items() if key not in hidden and key not in _OWN}
     ready_file = ground.home.ready(name)

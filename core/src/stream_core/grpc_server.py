@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
 from stream_core.errors import ConfigError
+from stream_core.grpc_tracing import TracedCalls
 from stream_core.settings import TlsFiles
 
 MAX_MESSAGE = 64 * 1024 * 1024
@@ -47,6 +48,7 @@ async def serve_grpc(address: str, tls: TlsFiles, register: Register, *, grace_s
         ConfigError: the address can't be bound.
     """
     server = grpc.aio.server(
+        interceptors=[TracedCalls()],
         options=[
             ("grpc.so_reuseport", 0),  # two services on one port must fail, not share it
             ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -54,7 +56,7 @@ async def serve_grpc(address: str, tls: TlsFiles, register: Register, *, grace_s
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-        ]
+        ],
     )
     health = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

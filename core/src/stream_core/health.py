@@ -1,14 +1,23 @@
-"""Probes and counters: `/livez`, `/readyz` and `/metrics`, and a server for programs that have no HTTP of their own."""
+"""Probes and numbers: `/livez`, `/readyz` and `/metrics`, and a server for them on a port of its own.
+
+Who can reach that port may read all numbers. On a port that clients use, `/metrics` is there only while the program
+listens on loopback alone, has no port for it, and the request did not come through a proxy (`open_here`).
+"""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+import ipaddress
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
+from stream_core.errors import ConfigError
+from stream_core.metrics import REGISTRY
 from stream_core.telemetry import FAULTS
 
 _MAX_REQUEST = 8 * 1024
 _READ_TIMEOUT_S = 5.0
+
+_PROXIED: Final = frozenset({"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"})
 
 Readiness = Callable[[], str | None]
 """None when ready, else the reason why not, in words."""
@@ -21,7 +30,7 @@ def respond(path: str, ready: Readiness) -> tuple[int, bytes]:
     """Answer a probe: (HTTP status, body of type `PLAIN`).
 
     `/livez` is 200 as long as the program answers at all; `/readyz` is 503 with the reason while it is not ready;
-    `/metrics` has the faults that the program has counted.
+    `/metrics` has all that the program counts.
     """
     match path:
         case "/livez" | "/health":
@@ -30,9 +39,46 @@ def respond(path: str, ready: Readiness) -> tuple[int, bytes]:
             reason = ready()
             return (200, b"ok\n") if reason is None else (503, reason.encode() + b"\n")
         case "/metrics":
-            return 200, FAULTS.metrics()
+            return 200, REGISTRY.text() + FAULTS.metrics()
         case _:
             return 404, b"not found\n"
+
+
+def open_here(host: str, metrics_port: int | None, headers: Iterable[str]) -> bool:
+    """Whether `/metrics` may be answered on a port that clients use.
+
+    Args:
+        host: that the program listens on.
+        metrics_port: the port that is meant for it; None: there is none.
+        headers: names of the request's, lower case.
+    """
+    if metrics_port is not None or not _PROXIED.isdisjoint(headers):
+        return False
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@contextlib.asynccontextmanager
+async def serve_metrics(host: str, port: int | None, ready: Readiness) -> AsyncIterator[dict[str, int]]:
+    """Serve probes and numbers on a port of their own until the block ends; None serves nothing.
+
+    Yields:
+        What the ready file says of it.
+
+    Raises:
+        ConfigError: the port is taken, or the host no address of this machine.
+    """
+    if port is None:
+        yield {}
+        return
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            taken = await stack.enter_async_context(serve_health(host, port, ready))
+        except OSError as error:
+            raise ConfigError(f"can't listen on {host}:{port}: {error.strerror}", param="metrics_port") from error
+        yield {"metrics_port": taken}
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from stream_core import tracing
 from stream_core.errors import ConfigError
 from stream_core.telemetry import FAULTS
 
@@ -82,6 +83,7 @@ async def _with_signals(main: Main) -> int:
         served = True
     finally:
         reporting.cancel()
+        await tracing.shutdown()
         # Who could not even start has its error to say, and nothing else.
         if served or FAULTS.counts:
             FAULTS.log()

@@ -6,7 +6,7 @@ environment, never from the YAML.
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -101,6 +101,32 @@ class ProgramSettings(BaseSettings):
         """Order of precedence: arguments, environment, the file's section."""
         section = _read(None)[1].get(cls.program, {}) if config_path() else {}
         return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=section)
+
+
+class TraceSettings(BaseModel):
+    """Where spans go. Without an endpoint there are none, and OpenTelemetry is not loaded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: str = ""
+    """Of a collector that takes OTLP over HTTP: https://, or http:// on this machine, e.g. https://collector/v1/traces.
+    Without it OpenTelemetry's variables count, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT`."""
+    sample_ratio: float = Field(default=0.05, ge=0, le=1)
+    """Share of the requests that are recorded, of those whose caller has not decided it (`traceparent`)."""
+    headers_file: Path | None = None
+    """`name=value` lines that are sent to it, a token say."""
+    ca_file: Path | None = None
+    """PEM bundle for https; None takes the system's."""
+
+
+class ServiceSettings(ProgramSettings):
+    """Base of a service's settings: what all services can be told."""
+
+    traces: TraceSettings = TraceSettings()
+    metrics_host: str = "127.0.0.1"
+    """Where `metrics_port` listens: whoever reaches it may read all numbers."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """A port of its own for `/metrics` and the probes, plain HTTP; 0 takes a free one."""
 
 
 class TlsFiles(BaseModel):

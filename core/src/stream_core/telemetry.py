@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on stderr, with the request's id where there is one; never prompts, never answers.
+"""Logs: one JSON object a line on stderr, with request and trace where there is one; never prompts, never answers.
 
 Fields come from `extra={"request_id": ..., ...}`. What is logged per kind of fault is limited by `Once`, so that a
 flood of bad frames is a counter and one line, not a full disk. The counters of a whole program are its `FAULTS`: they
@@ -12,6 +12,8 @@ import sys
 import time
 from collections import Counter
 from typing import Final
+
+from stream_core.trace_context import CURRENT
 
 _log = logging.getLogger(__name__)
 _DETAIL_CHARACTERS: Final = 300
@@ -31,6 +33,8 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "msg": record.getMessage(),
         }
+        if (trace := CURRENT.get()) is not None:
+            fields |= {"trace_id": trace.trace, "span_id": trace.span}
         fields.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)

@@ -341,7 +341,8 @@ class Realm:
         """Run a line of a batch whose file, key and header had this class together."""
         data = orjson.dumps(body)
         record = BatchRecord("batch_1", "key-1", "/v1/chat/completions", "f", "o", "e", "24h", privacy, 0.0, 1e12, 1e12)
-        await self._executor._exchange(record, Good("id", parse_chat(data), len(data)), LineExchange(self.principal))
+        exchange = LineExchange(self.principal, body)
+        await self._executor._exchange(record, Good("id", parse_chat(data), len(data)), exchange)
 
     async def explain(self, body: dict[str, Any], header: str | None) -> None:
         """Ask where a request would go, and how many tokens it has."""

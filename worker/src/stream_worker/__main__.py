@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from stream_core import tracing
 from stream_core.errors import ConfigError
 from stream_core.ids import from_hex
 from stream_core.lifecycle import run
@@ -57,6 +58,7 @@ async def main(stop: asyncio.Event) -> None:
     """Read settings and job, then serve."""
     settings = WorkerSettings.read()
     configure_logs("worker", settings.log_level)
+    tracing.configure("worker", settings.traces, required=False)
     match sys.argv[1:]:
         case []:
             job = read_job(await asyncio.to_thread(sys.stdin.buffer.read))

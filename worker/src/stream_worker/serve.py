@@ -11,11 +11,14 @@ from typing import Final
 
 import aiohttp
 
+from stream_core import gen_ai, trace_context, tracing
 from stream_core.envelope.keys import WorkerKey, sign_announcement
 from stream_core.envelope.session import Opener, Sealer, status_key, stop_key
 from stream_core.errors import RemoteError, SealError
 from stream_core.openai.sse import EventSplitter
 from stream_core.telemetry import Once
+from stream_core.trace_context import CURRENT, TraceContext
+from stream_core.tracing import Kind, Span, step
 from stream_core.wire import payloads
 from stream_core.wire.frames import Frame, FrameType, encode
 from stream_core.wire.sender import Chunk, SenderState
@@ -28,8 +31,9 @@ from stream_worker.uplink import Uplink
 _log = logging.getLogger(__name__)
 # No parents, no query, no host; and not what engines keep beside their models, as /v1/load_lora_adapter.
 _PATH: Final = re.compile(r"/tokenize|/v1/(?!(un)?load)[a-z_-]{1,32}(/[a-z_-]{1,32})?")
-_PASSED_HEADERS: Final = frozenset({"traceparent", "tracestate", "x-request-id"})
+_REQUEST_ID: Final = "x-request-id"
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]{1,1024}")
+_MAX_ID: Final = 64
 _READ_BYTES: Final = 64 * 1024
 _TICK_S: Final = 1.0
 _ERROR_EVENT: Final = b'data: {"error"'
@@ -51,12 +55,14 @@ class Service:
 
     Attributes:
         served: requests begun.
+        stalls: how often an answer waited for credit.
         spent: set when the single request has ended, however it did.
     """
 
     def __init__(self, desk: Desk, settings: WorkerSettings, *, only_one: bool = False) -> None:
         self.desk = desk
         self.served = 0
+        self.stalls = 0
         self.spent = asyncio.Event()
         self.first_tokens = FirstTokens()
         self.faults = Once(_log)
@@ -71,9 +77,15 @@ class Service:
         self._tasks: dict[bytes, asyncio.Task[None]] = {}
         self._windows: dict[bytes, asyncio.Event] = {}
         self._spoke: dict[bytes, float] = {}
+        self._spans: dict[bytes, Span] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._acknowledged = asyncio.Event()
+
+    @property
+    def connects(self) -> int:
+        """How often a relay has welcomed this worker."""
+        return self.uplink.connects if self.uplink is not None else 0
 
     def admit(self, refusal: payloads.Failure | None) -> None:
         """Take new requests, or refuse them with that; a worker that drains, or had its only one, takes none again."""
@@ -179,16 +191,35 @@ class Service:
             self._close()
         self._windows[request.id] = asyncio.Event()
         self._spoke[request.id] = time.monotonic()
-        task = asyncio.get_running_loop().create_task(self._answer(request))
+        task = asyncio.get_running_loop().create_task(self._answer(request, self._span(request)))
         self._tasks[request.id] = task
-        task.add_done_callback(lambda _: self._done(request))
+        task.add_done_callback(lambda ended: self._done(request, aborted=ended.cancelled()))
+
+    def _span(self, request: Request) -> TraceContext | None:
+        """Begin a request's span below the gateway's; where none is recorded, its context is passed on as it is."""
+        relay = self.uplink.session if self.uplink is not None else None
+        span = tracing.begin(
+            "request",
+            kind=Kind.SERVER,
+            parent=trace_context.read(request.open.headers),
+            attributes={
+                gen_ai.ROUTE: request.open.path,
+                gen_ai.REQUEST_ID: request.open.headers.get(_REQUEST_ID, "")[:_MAX_ID],
+            },
+            links=[relay] if relay is not None else (),
+        )
+        if span.recorded:
+            self._spans[request.id] = span
+        return span.context
 
     def _stop(self, request: Request) -> None:
         # Cancelling closes the engine's socket, which is how every engine is told to stop generating.
         if task := self._tasks.get(request.id):
             task.cancel()
 
-    def _done(self, request: Request) -> None:
+    def _done(self, request: Request, *, aborted: bool) -> None:
+        if span := self._spans.pop(request.id, None):
+            span.end("aborted" if aborted else "")
         for table in (self._tasks, self._windows, self._spoke):
             table.pop(request.id, None)
         if not self._tasks:
@@ -196,10 +227,12 @@ class Service:
         if self._only_one:
             self.spent.set()
 
-    async def _answer(self, request: Request) -> None:
+    async def _answer(self, request: Request, trace: TraceContext | None) -> None:
         """Bring one answer from the engine to the uplink; never raises."""
+        CURRENT.set(trace)
         try:
-            await self._forward(request)
+            with step("engine", kind=Kind.CLIENT, attributes={gen_ai.ROUTE: request.open.path}) as span:
+                await self._forward(request, span)
         except asyncio.CancelledError:
             raise
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -213,30 +246,30 @@ class Service:
             if request.sender.state is SenderState.OPEN:
                 self._send([request.sender.end()])
 
-    async def _forward(self, request: Request) -> None:
+    async def _forward(self, request: Request, span: Span) -> None:
         if self.engine is None or self.session is None:
             self._fail(request, "worker_not_ready", "the engine is starting", retryable=True, status=503)
             return
         if not _PATH.fullmatch(request.open.path):
             self._fail(request, "invalid_path", "not a path of the engine's API", status=404)
             return
-        headers = {
-            name: value
-            for name, value in request.open.headers.items()
-            if name in _PASSED_HEADERS and _HEADER_VALUE.fullmatch(value)
-        }
-        headers |= {"content-type": "application/json", **self.engine.headers}
+        headers = {"content-type": "application/json", **self.engine.headers, **trace_context.outgoing()}
+        if _HEADER_VALUE.fullmatch(name := request.open.headers.get(_REQUEST_ID, "")):
+            headers[_REQUEST_ID] = name
         body, asked = request.take_body(), time.monotonic()
         async with await post(self.session, self.engine.url + request.open.path, body, headers) as response:
+            span.set(gen_ai.STATUS, response.status)
             content_type = response.headers.get("content-type", "application/octet-stream")
             self._send([request.sender.head(payloads.Head(status=response.status, content_type=content_type))])
             if response.content_type == "text/event-stream":
-                await self._forward_events(request, response, asked)
+                await self._forward_events(request, response, asked, span)
             else:
                 async for piece in response.content.iter_chunked(_READ_BYTES):
                     await self._send_chunks(request, [piece])
 
-    async def _forward_events(self, request: Request, response: aiohttp.ClientResponse, asked: float) -> None:
+    async def _forward_events(
+        self, request: Request, response: aiohttp.ClientResponse, asked: float, span: Span
+    ) -> None:
         splitter, first = EventSplitter(), response.status == _OK
         # What lies in the buffer is taken at once and leaves as one frame: no timer, no waiting.
         while data := await response.content.readany():
@@ -244,6 +277,7 @@ class Service:
                 if first:
                     first = False
                     self.first_tokens.add(time.monotonic() - asked)
+                    span.event(gen_ai.FIRST_TOKEN)
                 wrong = _first_error(events)
                 if wrong is not None and await self._engine_is_gone():
                     await self._send_chunks(request, events[:wrong])
@@ -264,12 +298,15 @@ class Service:
             self._send(request.sender.data(waiting))
             if not waiting:
                 return
+            self.stalls += 1
             window.clear()
             await window.wait()
 
     def _fail(self, request: Request, code: str, message: str, *, retryable: bool = False, status: int = 502) -> None:
         if request.sender.state is SenderState.OPEN:
             self.faults.note(code, message)
+            if span := self._spans.pop(request.id, None):
+                span.end(code)
             failure = payloads.Failure(code=code, message=message, retryable=retryable, status=status)
             self._send([request.sender.fail(failure)])
 

@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from stream_core.settings import ProgramSettings, program_config
+from stream_core.settings import ProgramSettings, TraceSettings, program_config
 from stream_worker.desk import MAX_WINDOW
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -17,6 +17,8 @@ class WorkerSettings(ProgramSettings):
     program: ClassVar[str] = "worker"
     model_config = program_config("worker")
 
+    traces: TraceSettings = TraceSettings()
+    """The node must reach its endpoint; its spans need the extra `otel`."""
     status_interval_s: Seconds = 2.0
     announce_interval_s: Seconds = 10.0
     keepalive_s: Seconds = 5.0

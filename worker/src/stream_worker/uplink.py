@@ -15,7 +15,9 @@ from typing import Protocol
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from stream_core import trace_context
 from stream_core.errors import ConfigError, FrameError
+from stream_core.trace_context import TraceContext
 from stream_core.wire import payloads
 from stream_core.wire.frames import Frame, FrameType, encode, join, split
 from stream_worker.dialing import check_relay_url, pause_s, proxy_for, shown
@@ -96,6 +98,11 @@ class Uplink:
     def connected(self) -> bool:
         """Whether a relay has welcomed us."""
         return self._socket is not None and not self._socket.gone.is_set()
+
+    @property
+    def session(self) -> TraceContext | None:
+        """The relay's own span of this connection; None when it records none. A request links to it, no more."""
+        return self._socket.session if self._socket is not None else None
 
     async def wait_connected(self) -> None:
         """Wait until a relay has welcomed us; at once when one has."""
@@ -231,6 +238,7 @@ class Uplink:
                 match frame.type:
                     case FrameType.WELCOME:
                         welcome = payloads.load(frame.body, payloads.Welcome)
+                        socket.session = trace_context.read({trace_context.TRACEPARENT: welcome.trace})
                         if not socket.welcome(welcome) and socket is self._socket:
                             # Said again: the relay's own way to the gateways was broken for a while.
                             self._resend()
@@ -257,6 +265,7 @@ class _Socket(WSListener):
         self._transport: WSTransport | None = None
         self._max_message = 0
         self._closing = self._abandoned = False
+        self.session: TraceContext | None = None
         self.welcomed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.leaving = asyncio.Event()
         self.gone = asyncio.Event()

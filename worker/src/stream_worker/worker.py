@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn, Self, TypeVar
 
 import aiohttp
 
+from stream_core import gen_ai, trace_context, tracing
 from stream_core.envelope.keys import WorkerKey, open_secret_of
 from stream_core.errors import ConfigError, UpstreamUnavailable
 from stream_core.health import serve_health
@@ -19,7 +20,7 @@ from stream_core.lifecycle import announce_ready
 from stream_core.wire.frames import Frame
 from stream_core.wire.job import PilotJob
 from stream_core.wire.payloads import Failure, Status
-from stream_worker import VERSION
+from stream_worker import VERSION, meters
 from stream_worker.desk import Desk
 from stream_worker.engine import engine_socket
 from stream_worker.engine_life import EngineLife
@@ -63,12 +64,14 @@ class Worker:
         )
         self._service = Service(desk, settings, only_one=job.max_requests == 1)
         self._service.admit(_STARTING)
+        meters.watch(self._service)
         self._herald = Herald(lease_id, job.bootstrap_secret, key, job.models, job.max_requests)
         self._service.introduce = lambda: [self._herald.announcement, self._status()]
         self._life: EngineLife | None = None
         self._health_port = 0
         self._draining = False
         self._failed = ""
+        self._starting = tracing.Span(None)
 
     async def serve(self, stop: asyncio.Event) -> None:
         """Startup, serve, drain, stop.
@@ -87,6 +90,9 @@ class Worker:
             stop.set()
 
         self._service.hear_stop = hear_stop
+        self._starting = tracing.begin(
+            "worker start", parent=trace_context.read(self._job.trace), attributes={gen_ai.LEASE: self._job.lease}
+        )
         async with contextlib.AsyncExitStack() as stack:
             health = serve_health("127.0.0.1", self._job.health_port, self._ready)
             self._health_port = await stack.enter_async_context(health)
@@ -112,6 +118,7 @@ class Worker:
             living, orphaned = tasks.own(life.run()), tasks.own(self._until_orphaned())
             failure = await self._until_over(stop, living, orphaned)
             life.let_end()
+            self._starting.end(failure.code if failure else "stopped")  # has ended long ago, if the engine ever ran
             self._draining, self._failed = True, failure.message if failure else ""
             self._beat()
             await self._service.drain(_SHORT_DRAIN_S if failure else self._settings.drain_s)
@@ -166,6 +173,7 @@ class Worker:
         if not self._draining:
             self._beat()
         if ready:
+            self._starting.end()
             announce_ready(self._settings.ready_file, health_port=self._health_port)
             _log.info("ready", extra={"lease": self._job.lease})
 

@@ -27,11 +27,11 @@ Run it as `python -m stream_core.testing.engine`, or use `scripted_engine()`. A 
 It also answers `/v1/completions` (the same script), `/v1/embeddings`, `/v1/moderations` and `/tokenize`: see
 `other_answers`.
 
-`GET /requests` tells what came and how it ended: [{"id", "body", "ended": "complete" | "aborted" | null, "sent",
-"aborted_after_ms"}]; `GET /events?aborted=N` answers as soon as N requests were aborted. It follows the caller's
-reading: a client that stops reading stops the engine (`sent` stands still). `GET /largest` tells the bytes of the
-largest request, {"bytes"}; messages of more than 4 MiB are not kept. `GET /metrics` speaks as vLLM does: what
-runs is counted, what waits and the cache's use are what the last script said.
+`GET /requests` tells what came and how it ended: [{"id", "body", "traceparent", "sent",
+"ended": "complete" | "aborted" | null, "aborted_after_ms"}]; `GET /events?aborted=N` answers as soon as N requests were
+aborted. It follows the caller's reading: a client that stops reading stops the engine (`sent` stands still).
+`GET /largest` tells the bytes of the largest request, {"bytes"}; messages of more than 4 MiB are not kept.
+`GET /metrics` speaks as vLLM does: what runs is counted, what waits and the cache's use are what the last script said.
 """
 
 import asyncio
@@ -143,6 +143,7 @@ class ScriptedEngine:
             if name in script:
                 self._load[metric] = script[name]
         record = {"id": len(self.requests), "body": body, "ended": None, "sent": 0}
+        record["traceparent"] = request.headers.get("traceparent", "")
         self.requests.append(record)
         started = time.monotonic()
         try:

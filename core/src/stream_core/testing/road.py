@@ -147,7 +147,7 @@ def run_road(
             is small, so that a test reaches it.
         pool: fields of the workers' pools that differ.
         clusters: their names; one that has a file `down-<name>` in `folder` can't start a worker.
-        env: variables of all services, and of the workers.
+        env: variables of all services, of the relays, and of the workers.
         cluster: fields of the (first) cluster that differ, e.g. its backend and that one's section; its workers are
             this environment's.
     """
@@ -239,6 +239,7 @@ def _tls(road: Road, name: str) -> dict[str, str]:
 
 def _relay(road: Road, port: int) -> dict[str, str]:
     return {
+        **road.env,
         # A fixed port, so that a relay can come back where it was.
         "STREAM_RELAY__PORT": str(port or free_port()),
         "STREAM_RELAY__NATS__URL": road.nats_url,

@@ -36,3 +36,4 @@ class PilotJob(msgspec.Struct, frozen=True, omit_defaults=True):
     max_requests: int = 256  # at once; 1: the worker ends after its first answer
     ca_file: str = ""  # a PEM bundle for wss:// when the system's does not do
     health_port: int = 0
+    trace: dict[str, str] = {}  # "traceparent" of the request that had it started

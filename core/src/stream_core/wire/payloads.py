@@ -58,12 +58,13 @@ class Hello(msgspec.Struct, frozen=True):
     software: str = ""
 
 
-class Welcome(msgspec.Struct, frozen=True):
+class Welcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """WELCOME, relay to worker: accepted, with the relay's limits."""
 
     relay: str
     max_frame: int
     max_message: int
+    trace: str = ""  # "traceparent" of the relay's own span of this session, for spans to link to; random ids alone
 
 
 class Goaway(msgspec.Struct, frozen=True):

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from stream_core import tracing
 from stream_core.errors import ConfigError, UpstreamUnavailable
+from stream_core.health import Readiness, open_here, serve_metrics
 from stream_core.ids import new_id, to_hex
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import config_path, read_deployment
 from stream_core.telemetry import configure_logs
-from stream_gateway import __version__
+from stream_gateway import __version__, meters
 from stream_gateway.accounts.life import Accounts, open_accounts
 from stream_gateway.app import App
 from stream_gateway.backends.registry import Registry
@@ -75,16 +77,15 @@ async def serve(stop: asyncio.Event) -> None:
     """Serve until told to stop, then let running streams finish."""
     settings = GatewaySettings.read()
     configure_logs("stream-gateway", settings.log_level)
+    tracing.configure("gateway", settings.traces)
     running = Running()
     _check(settings.https)
     async with contextlib.AsyncExitStack() as stack:
         listener = stack.enter_context(_listen(settings.host, settings.port))
         registry = await stack.enter_async_context(_registry(settings))
         running.opening = "waiting for hpc_dispatch" if registry.hpc else ""
-        accounts = await stack.enter_async_context(
-            open_accounts(settings, lambda: registry.current.deployment.policy.classes)
-        )
-        entrance = accounts.entrance
+        opening = open_accounts(settings, lambda: registry.current.deployment.policy.classes)
+        accounts = await stack.enter_async_context(opening)
         judge = Judge.of(settings)
         stack.push_async_callback(judge.aclose)
         fitting = Fitting.of(settings)
@@ -94,16 +95,28 @@ async def serve(stop: asyncio.Event) -> None:
         book, ledger, till = _books(settings, spending)
         attended = AttendedPipeline(judge, fitting, till, fetcher)
         lines_way = Pipeline(judge, fitting, till, fetcher)
-        batches = Batches(settings, entrance, registry, lines_way, attended, recent, spending, book, ledger)
+        batches = Batches(settings, accounts.entrance, registry, lines_way, attended, recent, spending, book, ledger)
         stack.push_async_callback(batches.aclose)
-        means = Means(entrance, registry, attended, running, settings.max_body_bytes, ledger, recent)
-
-        more = partial(_more_routes, means, batches, accounts)
-
-        def unready() -> str | None:
-            return running.why_not() or accounts.unready()
-
-        app = App(means, endpoints(batches, registry), batches, unready, more)
+        means = Means(
+            accounts.entrance,
+            registry,
+            attended,
+            running,
+            settings.max_body_bytes,
+            ledger,
+            recent,
+            settings.trace_content,
+        )
+        unready = partial(_unready, running, accounts)
+        app = App(
+            means,
+            endpoints(batches, registry),
+            batches,
+            unready,
+            partial(_more_routes, means, batches, accounts),
+            partial(open_here, settings.host, settings.metrics_port),
+        )
+        told = await stack.enter_async_context(_metrics(settings, running, registry, attended, unready))
         server = _server(app, settings)
         async with asyncio.TaskGroup() as tasks:
             follower = tasks.create_task(accounts.keyring.follow(settings.reload_interval_s))
@@ -111,7 +124,7 @@ async def serve(stop: asyncio.Event) -> None:
             serving = tasks.create_task(server.serve(sockets=[listener]))
             await server.serving.wait()
             port = listener.getsockname()[1]
-            announce_ready(settings.ready_file, port=port)
+            announce_ready(settings.ready_file, port=port, **told)
             _log.info("ready", extra={"host": settings.host, "port": port})
             settling = tasks.create_task(_settle(running, registry))
             loading = tasks.create_task(_load(app, accounts))
@@ -128,6 +141,19 @@ async def serve(stop: asyncio.Event) -> None:
             await serving
             for task in (follower, renewing, settling, loading):
                 task.cancel()
+
+
+def _unready(running: Running, accounts: Accounts) -> str | None:
+    """Say why this replica should get no new requests; None: it should."""
+    return running.why_not() or accounts.unready()
+
+
+def _metrics(
+    settings: GatewaySettings, running: Running, registry: Registry, pipeline: AttendedPipeline, unready: Readiness
+) -> contextlib.AbstractAsyncContextManager[dict[str, int]]:
+    """Have the numbers read, on their own port where there is one."""
+    meters.watch(running, registry, pipeline.waited_s)
+    return serve_metrics(settings.metrics_host, settings.metrics_port, unready)
 
 
 def _server(app: App, settings: GatewaySettings) -> _Server:

@@ -26,6 +26,7 @@ class App:
         batches: Batches,
         ready: Readiness,
         more: Callable[[], "Sequence[APIRouter]"] = tuple,
+        numbers: health.Numbers = lambda _: False,
     ) -> None:
         """Put the parts together.
 
@@ -35,6 +36,7 @@ class App:
             batches: files and batches.
             more: builds FastAPI's other routes.
             ready: None, or why this gateway should get no new requests.
+            numbers: whether a request with these headers may read /metrics.
         """
         self._asking = {path: AskRoute(means, endpoint.dialect) for path, endpoint in endpoints.items()}
         self._endpoints = endpoints
@@ -42,6 +44,7 @@ class App:
         self._batches = batches
         self._ready = ready
         self._more = more
+        self._numbers = numbers
         self._loaded = asyncio.Event()
         self._surface: ASGIApp | None = None
 
@@ -57,7 +60,7 @@ class App:
         if route := self._asking.get(path):
             await route(scope, receive, send)
         elif path in health.PATHS:
-            await health.answer_probe(scope["method"], path, self._ready, send)
+            await health.answer_probe(scope, self._ready, self._numbers, send)
         else:
             await self._loaded.wait()
             if self._surface is not None:

@@ -24,6 +24,7 @@ from stream_core.errors import (
     UpstreamUnavailable,
     WorkerRefused,
 )
+from stream_core.metrics import Counter
 from stream_core.openai.chunks import is_finished
 from stream_core.openai.sse import DONE, is_done
 from stream_core.settings import NatsSettings
@@ -33,9 +34,12 @@ from stream_core.wire.frames import Frame, FrameType, join, split
 from stream_core.wire.payloads import End, Failure, Head
 from stream_core.wire.receiver import Alive, Chunks, Missing
 from stream_core.wire.window import Budget, Limits, Window
+from stream_gateway.phases import Phases
 from stream_gateway.sealed_call import SealedCall
 
 _log = logging.getLogger(__name__)
+_CREDITS = Counter("stream_credits_total", "CREDIT frames: windows that were opened again, and signs of life.")
+_RESUMES = Counter("stream_resumes_total", "RESUME frames: something was lost on the way and asked for again.")
 _LAST_EVENTS = 8
 _CREDIT_AGAIN_S = 0.05
 _ASK_AGAIN_S = 0.5
@@ -122,9 +126,15 @@ class Channel:
             await bus.close(self._client)
 
     async def open(
-        self, call: SealedCall, frames: list[bytes], *, first_token_timeout_s: float, idle_timeout_s: float
+        self,
+        call: SealedCall,
+        frames: list[bytes],
+        *,
+        first_token_timeout_s: float,
+        idle_timeout_s: float,
+        phases: Phases | None = None,
     ) -> "SealedAnswer":
-        """Send a request and wait until the engine answers.
+        """Send a request and wait until the engine answers; `phases` is told when the worker has accepted it.
 
         Raises:
             UpstreamUnavailable: the worker can't be reached or refuses; another may be tried.
@@ -136,6 +146,8 @@ class Channel:
         self._running[call.lease_id] = self._running.get(call.lease_id, 0) + 1
         try:
             await self._until_accepted(answer, frames)
+            if phases is not None:
+                phases.lap("network")
             await answer.wait_head(first_token_timeout_s)
         except BaseException:
             await answer.aclose()
@@ -406,10 +418,12 @@ class SealedAnswer:
             self._send_credit()
 
     def _resume(self) -> None:
+        _RESUMES.add()
         self._asked = time.monotonic()
         self._send(self.call.resume())
 
     def _send_credit(self) -> None:
+        _CREDITS.add()
         self._credited = time.monotonic()
         self._send(self.call.credit())
 

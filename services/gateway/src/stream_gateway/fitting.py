@@ -16,12 +16,16 @@ from stream_core.api_keys import FULL
 from stream_core.deployment import TierConfig
 from stream_core.errors import InvalidRequest
 from stream_core.grpc_client import open_channel
+from stream_core.grpc_tracing import call_attributes
 from stream_core.openai.models import CHAT, ChatRequest
 from stream_core.rpc import summarizer_pb2, summarizer_pb2_grpc
 from stream_core.settings import TlsFiles
+from stream_core.trace_context import metadata
+from stream_core.tracing import Kind, step
 from stream_gateway.backends.contract import OfferedModel
 from stream_gateway.settings import GatewaySettings
 
+_FIT: Final = "stream.v1.Summarizer/Fit"
 TEMPLATE_TOKENS: Final = 256
 """What a chat template may add: a default system prompt, tool instructions, role marks."""
 MEDIA_TOKENS: Final = 2_048
@@ -199,7 +203,10 @@ class Fitting:
         if self._stub is None:
             return None
         try:
-            reply: summarizer_pb2.FitReply = await self._stub.Fit(request, timeout=self._deadline_s)
+            with step(_FIT, kind=Kind.CLIENT, attributes=call_attributes(_FIT)):
+                reply: summarizer_pb2.FitReply = await self._stub.Fit(
+                    request, timeout=self._deadline_s, metadata=metadata()
+                )
         except grpc.aio.AioRpcError:
             return None
         return reply

@@ -8,11 +8,15 @@ import grpc
 import grpc.aio
 
 from stream_core.grpc_client import open_channel
+from stream_core.grpc_tracing import call_attributes
 from stream_core.openai.models import ChatRequest
 from stream_core.rpc import judge_pb2, judge_pb2_grpc
 from stream_core.settings import TlsFiles
+from stream_core.trace_context import metadata
+from stream_core.tracing import Kind, step
 from stream_gateway.settings import GatewaySettings
 
+_SCORE: Final = "stream.v1.Judge/Score"
 _TURNS: Final = 8
 _TURN_CHARACTERS: Final = 16_384
 
@@ -77,9 +81,9 @@ class Judge:
         if self._stub is None or not tiers:
             return self._default(tiers, "no judge")
         try:
-            reply = await self._stub.Score(
-                score_request(chat, tiers, request_id, privacy, cache_scope), timeout=self._deadline_s
-            )
+            with step(_SCORE, kind=Kind.CLIENT, attributes=call_attributes(_SCORE)):
+                question = score_request(chat, tiers, request_id, privacy, cache_scope)
+                reply = await self._stub.Score(question, timeout=self._deadline_s, metadata=metadata())
         except grpc.aio.AioRpcError as error:
             late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             return self._default(tiers, "judge too slow" if late else "judge away")

@@ -25,8 +25,10 @@ from stream_core.errors import (
 from stream_core.ids import to_hex
 from stream_core.openai.chunks import Usage
 from stream_core.openai.models import ChatRequest
+from stream_gateway import retention
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.adapting import CloudShare
+from stream_gateway.attempts import Attempts
 from stream_gateway.backends.contract import Answer, Call, Tell
 from stream_gateway.backends.registry import Entry, Generation
 from stream_gateway.fetching.fetcher import Fetcher
@@ -37,6 +39,7 @@ from stream_gateway.judging import Judge, Verdict
 from stream_gateway.limits.account import Levels
 from stream_gateway.limits.meter import Spent
 from stream_gateway.limits.refusals import LargerThanLimit, QuotaExceeded, prompt_refusal
+from stream_gateway.phases import Phases
 from stream_gateway.routing import (
     CHAT_TASK,
     Ask,
@@ -103,6 +106,8 @@ class Asked:
     trace: Mapping[str, str]
     tell: Tell | None
     """Gets words for the client while the request waits for a worker; None: it does not wait, it comes again."""
+    phases: Phases = field(default_factory=Phases)
+    """Told where the time to the first token goes."""
     whole: bool = False
     """Whether the header x-stream-context forbids condensing; the key may, too."""
 
@@ -135,6 +140,7 @@ class Pipeline:
         self._fitting = fitting
         self._till = till
         self._cloud_share = CloudShare(CLOUD)
+        self._attempts = Attempts()
 
     async def begin(self, asked: Asked, generation: Generation, trail: Trail) -> Begun:
         """Go the way of a request until its answer has begun.
@@ -151,10 +157,14 @@ class Pipeline:
         ask = await _ask(asked, generation, tiers, trail)
         links = self._fetcher.check(asked.chat.body, generation.deployment.policy.classes, ask.privacy)
         trail.levels = await self._till.admit(asked, generation)
+        asked.phases.lap("auth")
         plan = await self._plan(asked, ask, generation, tiers, trail)
         if not plan.candidates:
             raise refusal(plan)
         await self._demand_short_prompt(asked, plan.candidates[0], generation)
+        asked.phases.lap("judge")
+        named = ask.pin.tier is not None
+        retention.chosen(plan.candidates[0].tier, named=named)
         asked = await self._inlined(asked, links)
         for waking in plan.waking:
             generation.entries[waking.tier].backend.wake(waking.model, ask.allowed_clusters)
@@ -169,30 +179,30 @@ class Pipeline:
             trail.tier, trail.model = candidate.tier, candidate.model.id
             trail.certain = candidate is plan.candidates[-1]
             fitted = await self._fit(asked, candidate, entry, ask.privacy, whole=asked.whole or asked.principal.whole)
+            asked.phases.lap("summarise")
             if isinstance(fitted, Unfit):
                 words = fitted.words(f"{candidate.tier}/{candidate.model.id}")
                 failures.append(ContextLengthExceeded(words, param="messages"))
                 trail.notes.append(f"{candidate.tier}: conversation too long")
                 continue
+            self._attempts.begin(asked.request_id, asked.chat.path, candidate.tier, candidate.model.id)
             try:
                 await self._till.charge(asked, candidate, entry, trail)
                 call = _call(asked, ask, candidate, fitted, entry.tier)
                 begun = await _open(entry.backend.open(call), hides_usage=call.usage_for_us)
             except (RemoteError, QuotaExceeded) as error:
+                self._attempts.failed(asked.request_id, error)
+                asked.phases.lap("retry")
                 self._till.failed(asked.request_id)
                 if _is_final(error, ask):
                     raise
                 failures.append(error)
                 trail.notes.append(f"{candidate.tier} failed ({error.code})")
                 continue
-            trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
-            await self._till.begun(asked.request_id, entry, candidate.model.id, trail.cluster)
-            on = f"on {trail.cluster}" if trail.cluster else ""
-            trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
-            if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:
-                trail.notes.append("reasoning_effort passed on to a model not known to reason")
-            if candidate.model.demo:
-                trail.notes.append("demo model, not to be believed")
+            asked.phases.lap("prefill")
+            retention.answered(candidate.tier, named=named, first=candidate is plan.candidates[0])
+            await self._till.begun(asked.request_id, entry, candidate.model.id, begun.answer.cluster)
+            _tell(asked, candidate, entry, fitted, begun, trail)
             return begun
         raise _outcome(failures)
 
@@ -208,6 +218,7 @@ class Pipeline:
             bytes_out: that were sent.
             again: it comes again by itself, and counts then.
         """
+        self._attempts.ended(request_id, usage)
         return self._till.ended(request_id, usage, events, bytes_out=bytes_out, again=again)
 
     async def explain(self, asked: Asked, generation: Generation, trail: Trail | None = None) -> tuple[Plan, Verdict]:
@@ -338,6 +349,17 @@ class Pipeline:
             raise prompt_refusal(limit[1], tokens)
 
 
+def _tell(asked: Asked, candidate: Candidate, entry: Entry, fitted: Fitted, begun: Begun, trail: Trail) -> None:
+    """Write down who answers, and what a client should know of it."""
+    trail.choice, trail.cluster, trail.context = candidate.reason, begun.answer.cluster, fitted.context
+    on = f"on {trail.cluster}" if trail.cluster else ""
+    trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
+    if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:
+        trail.notes.append("reasoning_effort passed on to a model not known to reason")
+    if candidate.model.demo:
+        trail.notes.append("demo model, not to be believed")
+
+
 async def _ask(asked: Asked, generation: Generation, tiers: list[TierView], trail: Trail) -> Ask:
     principal, chat = asked.principal, asked.chat
     pin = resolve(chat.model, tiers, principal.tiers, principal.clusters)
@@ -374,6 +396,7 @@ def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted, tier: Ti
         stream=asked.chat.stream,
         usage_for_us=for_us,
         headers=asked.trace,
+        phases=asked.phases,
         clusters=ask.allowed_clusters,
         tell=asked.tell if candidate.waits else None,
     )

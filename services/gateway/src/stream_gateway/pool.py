@@ -15,12 +15,16 @@ from cryptography.hazmat.primitives.hpke import MLKEM768X25519PublicKey
 from stream_core.envelope.keys import PublicKey
 from stream_core.errors import SealError
 from stream_core.grpc_client import open_channel
+from stream_core.grpc_tracing import call_attributes
 from stream_core.ids import to_hex
 from stream_core.rpc import hpc_dispatch_pb2, hpc_dispatch_pb2_grpc
 from stream_core.settings import TlsFiles
+from stream_core.trace_context import metadata
+from stream_core.tracing import Kind, step
 from stream_gateway.backends.contract import OfferedModel
 
 _log = logging.getLogger(__name__)
+_REQUEST = "stream.v1.HpcDispatch/RequestWorker"
 _RETRY_S = 0.3
 _REQUEST_TIMEOUT_S = 2.0
 
@@ -144,7 +148,8 @@ class PoolWatch:
             model=model, cluster=cluster, waiting=waiting, gateway_id=to_hex(self._gateway_id)
         )
         try:
-            await self._stub.RequestWorker(request, timeout=_REQUEST_TIMEOUT_S)
+            with step(_REQUEST, kind=Kind.CLIENT, attributes=call_attributes(_REQUEST)):
+                await self._stub.RequestWorker(request, timeout=_REQUEST_TIMEOUT_S, metadata=metadata())
         except grpc.aio.AioRpcError as error:
             _log.warning("no worker asked for: %s", error.details(), extra={"model": model})
 

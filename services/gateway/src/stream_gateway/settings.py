@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
+from stream_core.settings import NatsSettings, ServiceSettings, TlsFiles, program_config
 from stream_core.wire.window import Limits
 from stream_gateway.accounts.providers import Introspection, OidcIssuer, StoreUrl
 
@@ -82,7 +82,7 @@ class HttpsFiles(BaseModel):
     key: Path
 
 
-class GatewaySettings(ProgramSettings):
+class GatewaySettings(ServiceSettings):
     """Where it listens, whom it asks, what it allows."""
 
     program: ClassVar[str] = "gateway"
@@ -135,6 +135,8 @@ class GatewaySettings(ProgramSettings):
 
     fetch_urls: FetchSettings = FetchSettings()
 
+    trace_content: bool = False
+    """Whether spans hold what was asked and answered: of requests of the policy's least confidential class alone."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
     """Of a request; 20 MB of images are 27 MB as base64."""
     default_score: Annotated[float, Field(ge=0, le=1)] = 0.5

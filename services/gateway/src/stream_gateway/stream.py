@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.types import Receive, Send
 
@@ -27,10 +27,18 @@ _EVENTS: Final = "text/event-stream"
 STREAM_HEADERS: Final[Headers] = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
+class Timer(Protocol):
+    """Measures the pace of a stream."""
+
+    def took(self, events: int) -> None:
+        """A batch of so many events was there."""
+        ...
+
+
 class Outcome:
     """What has been sent so far."""
 
-    __slots__ = ("bytes_out", "complete", "events", "kept", "spent", "status", "usage")
+    __slots__ = ("bytes_out", "complete", "events", "kept", "pace", "spent", "status", "usage")
 
     def __init__(self) -> None:
         self.status = 0
@@ -39,6 +47,8 @@ class Outcome:
         self.events = 0
         """Of a stream, as the engine sent them."""
         self.usage: Usage | None = None
+        self.pace: Timer | None = None
+        """Told of each batch of a stream after the first; None: nobody measures it."""
         self.kept: bytearray | None = None
         """What was sent, as far as the ledger takes it, where the project wants that; None: it is not kept."""
         self.spent = Spent()
@@ -152,6 +162,8 @@ async def send_stream(send: Send, begun: Begun, headers: Headers, outcome: Outco
                 await send({"type": "http.response.body", "body": body, "more_body": more})
             if more:
                 batch = await anext(begun.rest, None)
+                if outcome.pace is not None and batch:
+                    outcome.pace.took(len(batch))
     finally:
         outcome.usage = usage_of(last)
     outcome.complete = True
@@ -178,6 +190,8 @@ async def send_translated(
                 await send({"type": "http.response.body", "body": body, "more_body": True})
             outcome.events += len(batch)
             batch = None if is_done(batch[-1]) else await anext(begun.rest, None)
+            if outcome.pace is not None and batch:
+                outcome.pace.took(len(batch))
     finally:
         outcome.usage = usage_of(last)
     ending = b"".join(translation.end())

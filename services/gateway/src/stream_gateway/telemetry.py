@@ -3,6 +3,8 @@
 import logging
 import time
 
+from stream_gateway.meters import count_request
+from stream_gateway.phases import Phases
 from stream_gateway.pipeline import Trail
 from stream_gateway.stream import Outcome
 
@@ -34,9 +36,17 @@ class Stopwatch:
 
 
 def log_request(
-    request_id: str, *, key: str, stream: bool, trail: Trail, outcome: Outcome, stopwatch: Stopwatch, ended: str
+    request_id: str,
+    *,
+    key: str,
+    stream: bool,
+    trail: Trail,
+    outcome: Outcome,
+    stopwatch: Stopwatch,
+    ended: str,
+    phases: Phases,
 ) -> None:
-    """Write the line.
+    """Count it and write the line.
 
     Args:
         request_id: hex.
@@ -46,7 +56,9 @@ def log_request(
         outcome: what was sent.
         stopwatch: begun when the request arrived.
         ended: "complete", "client_gone", or the code of the error.
+        phases: of the time to the first bytes.
     """
+    count_request(trail, outcome, phases, first_token_ms=stopwatch.first_token_ms, ended=ended)
     if not _log.isEnabledFor(logging.INFO):
         return
     usage = outcome.usage

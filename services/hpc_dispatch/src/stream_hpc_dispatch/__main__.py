@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 
-from stream_core import bus, tickets
+from stream_core import bus, tickets, tracing
 from stream_core.broker_client import Client
 from stream_core.envelope.keys import SECRET_BYTES
 from stream_core.errors import ConfigError
 from stream_core.grpc_server import serve_grpc
+from stream_core.health import serve_metrics
 from stream_core.ids import new_id
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import read_deployment, read_secret
@@ -20,6 +21,7 @@ from stream_hpc_dispatch import VERSION
 from stream_hpc_dispatch.desk import Desk
 from stream_hpc_dispatch.dispatch import Promises
 from stream_hpc_dispatch.jobs import Pool, pools_of
+from stream_hpc_dispatch.meters import Meters
 from stream_hpc_dispatch.plan import PoolKey
 from stream_hpc_dispatch.server import Servicer
 from stream_hpc_dispatch.settings import DispatchSettings
@@ -83,6 +85,7 @@ async def serve(stop: asyncio.Event) -> None:
     """
     settings = DispatchSettings.read()
     configure_logs("hpc_dispatch", settings.log_level)
+    tracing.configure("hpc_dispatch", settings.traces)
     deployment = read_deployment()
     pools = pools_of(deployment, start_margin_s=settings.start_margin_s)
     promises, key = promises_of(settings, pools), lease_key(settings)
@@ -91,13 +94,14 @@ async def serve(stop: asyncio.Event) -> None:
     async with (
         _connected(settings) as client,
         serve_grpc(settings.listen, settings.tls, Servicer(desk).register, grace_s=_RPC_GRACE_S) as port,
+        serve_metrics(settings.metrics_host, settings.metrics_port, lambda: _why_not(client)) as told,
     ):
 
         def ready(leases: str) -> None:
-            announce_ready(settings.ready_file, port=port)
+            announce_ready(settings.ready_file, port=port, **told)
             _log.info("ready", extra={"port": port, "pools": len(pools), "leases": leases})
 
-        site = Site(settings, deployment, pools, promises, key, client, desk)
+        site = Site(settings, deployment, pools, promises, key, client, desk, Meters())
         try:
             if settings.advertise:
                 host, _, advertised = settings.advertise.rpartition(":")
@@ -107,6 +111,11 @@ async def serve(stop: asyncio.Event) -> None:
                 await lead(site, stop, ready)
         finally:
             desk.close()
+
+
+def _why_not(client: Client) -> str | None:
+    """Say why this program can't do its work now."""
+    return None if client.is_connected else "no broker"
 
 
 def main() -> None:

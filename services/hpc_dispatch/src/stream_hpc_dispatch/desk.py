@@ -16,6 +16,7 @@ from stream_core.errors import RemoteError
 from stream_core.grpc_client import open_channel
 from stream_core.rpc import hpc_dispatch_pb2, hpc_dispatch_pb2_grpc
 from stream_core.settings import TlsFiles
+from stream_core.trace_context import metadata
 from stream_hpc_dispatch.changes import changes
 from stream_hpc_dispatch.dispatch import Dispatch
 
@@ -111,7 +112,7 @@ class Desk:
             raise NoLeaderError("no replica of hpc_dispatch leads at the moment")
         async with self._stub(address) as stub:
             reply: hpc_dispatch_pb2.RequestWorkerReply = await stub.RequestWorker(
-                request, timeout=_REQUEST_S, metadata=((FORWARDED, "1"),)
+                request, timeout=_REQUEST_S, metadata=((FORWARDED, "1"), *metadata())
             )
             return reply.model
 

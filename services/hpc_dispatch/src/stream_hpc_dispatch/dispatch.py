@@ -14,6 +14,7 @@ from stream_core.errors import ModelNotFound
 from stream_core.ids import new_id, to_hex
 from stream_core.rpc import hpc_dispatch_pb2
 from stream_core.telemetry import Once
+from stream_core.trace_context import CURRENT, outgoing
 from stream_core.wire import subjects
 from stream_core.wire.job import PilotJob
 from stream_hpc_dispatch import plan
@@ -149,6 +150,11 @@ class Dispatch:
                 await cluster.close()
         if not await self._vault.settled(within_s=_WRITTEN_S):
             _log.warning("the broker did not take the last word on all leases; the next start will look after them")
+
+    @property
+    def state(self) -> plan.State:
+        """What the plan knows."""
+        return self._state
 
     async def watch(self) -> AsyncIterator[hpc_dispatch_pb2.Pool]:
         """Yield the pool, and each newer one; none before it is known what an earlier run left."""
@@ -354,6 +360,9 @@ class Dispatch:
 
     async def _run(self, action: plan.StartJob, lease: Lease, running: Running) -> None:
         """Follow one job from its submission to its end."""
+        # What comes later, a successor's start say, has nothing to do with the request that had this one started.
+        trace = outgoing()
+        CURRENT.set(None)
         # First the record: whatever happens after it, the next run knows of this job.
         if not await self._recorded(lease):
             return
@@ -368,6 +377,7 @@ class Dispatch:
             expires=action.expires,
             relays=self._promises.relays,
             ca_file=self._promises.ca_file,
+            trace=trace,
         )
         try:
             running.handle = await self._submit(job, running.cluster)

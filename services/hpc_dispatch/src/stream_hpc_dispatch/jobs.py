@@ -112,6 +112,7 @@ def build_job(
     expires: float,
     relays: list[str],
     ca_file: str = "",
+    trace: Mapping[str, str] | None = None,
 ) -> PilotJob:
     """Write down everything one worker is to know.
 
@@ -123,6 +124,7 @@ def build_job(
         expires: unix seconds.
         relays: URLs, tried in order.
         ca_file: a PEM bundle for wss:// when the system's does not do.
+        trace: context of the request that has it started.
     """
     config = pool.config
     return PilotJob(
@@ -141,4 +143,5 @@ def build_job(
         ),
         max_requests=config.max_requests,
         ca_file=ca_file,
+        trace=dict(trace or {}),
     )

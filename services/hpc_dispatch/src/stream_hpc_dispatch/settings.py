@@ -8,12 +8,12 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
+from stream_core.settings import NatsSettings, ServiceSettings, TlsFiles, program_config
 
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class DispatchSettings(ProgramSettings):
+class DispatchSettings(ServiceSettings):
     """Everything an operator can set."""
 
     program: ClassVar[str] = "hpc_dispatch"

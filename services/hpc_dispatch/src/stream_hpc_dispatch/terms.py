@@ -25,6 +25,7 @@ from stream_hpc_dispatch.diary import Diary
 from stream_hpc_dispatch.dispatch import Dispatch, Promises
 from stream_hpc_dispatch.jobs import Pool, clusters_of
 from stream_hpc_dispatch.leadership import Leadership
+from stream_hpc_dispatch.meters import Meters
 from stream_hpc_dispatch.plan import Limits, PoolKey
 from stream_hpc_dispatch.records import Record
 from stream_hpc_dispatch.settings import DispatchSettings
@@ -45,6 +46,7 @@ class Site:
     """Seals the leases; empty: they are in memory only."""
     client: Client
     desk: Desk
+    meters: Meters
 
 
 async def lead(
@@ -67,9 +69,13 @@ async def lead(
             publishing = tasks.create_task(dispatch.feed.run())
             answering = tasks.create_task(site.desk.lead(dispatch))
             ready(vault.place)
-            await dispatch.run(
-                stop, found=found, tick_s=site.settings.tick_s, listening=lambda: site.client.is_connected
-            )
+            site.meters.show(dispatch)
+            try:
+                await dispatch.run(
+                    stop, found=found, tick_s=site.settings.tick_s, listening=lambda: site.client.is_connected
+                )
+            finally:
+                site.meters.show(None)
             publishing.cancel()
             if leadership is None:
                 dispatch.feed.publish()

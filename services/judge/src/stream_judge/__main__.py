@@ -7,8 +7,10 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from stream_core import tracing
 from stream_core.errors import ConfigError
 from stream_core.grpc_server import serve_grpc
+from stream_core.health import serve_metrics
 from stream_core.lifecycle import announce_ready, run
 from stream_core.rpc import judge_pb2_grpc
 from stream_core.settings import read_deployment
@@ -90,16 +92,20 @@ async def serve(stop: asyncio.Event) -> None:
     """
     settings = JudgeSettings.read()
     configure_logs("judge", settings.log_level)
+    tracing.configure("judge", settings.traces)
     async with open_backend(settings) as backend:
         classifier = Classifier(backend, cache_entries=settings.cache_entries)
         servicer = JudgeServicer(classifier, Limits(bytes=settings.max_request_bytes))
-        async with serve_grpc(
-            settings.listen,
-            settings.tls,
-            lambda server: judge_pb2_grpc.add_JudgeServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]  # generated
-            grace_s=settings.drain_s,
-        ) as port:
-            announce_ready(settings.ready_file, port=port)
+        async with (
+            serve_metrics(settings.metrics_host, settings.metrics_port, lambda: None) as told,
+            serve_grpc(
+                settings.listen,
+                settings.tls,
+                lambda server: judge_pb2_grpc.add_JudgeServicer_to_server(servicer, server),  # type: ignore[no-untyped-call]  # generated
+                grace_s=settings.drain_s,
+            ) as port,
+        ):
+            announce_ready(settings.ready_file, port=port, **told)
             _log.info("ready", extra={"port": port, "version": backend.version})
             await stop.wait()
 

@@ -9,6 +9,7 @@ import grpc.aio
 from stream_core.errors import InvalidRequest
 from stream_core.rpc import common_pb2, judge_pb2, judge_pb2_grpc
 from stream_judge.classify import Classifier, Verdict
+from stream_judge.meters import Meters
 from stream_judge.query import Limits, Query, read_query
 from stream_judge.score import Level
 
@@ -28,6 +29,7 @@ class JudgeServicer(judge_pb2_grpc.JudgeServicer):
     def __init__(self, classifier: Classifier, limits: Limits) -> None:
         self._classifier = classifier
         self._limits = limits
+        self._meters = Meters()
 
     async def Score(self, request: judge_pb2.ScoreRequest, context: Context) -> judge_pb2.ScoreReply:  # noqa: N802  (the protocol's name)
         """Score one request."""
@@ -37,6 +39,7 @@ class JudgeServicer(judge_pb2_grpc.JudgeServicer):
         except InvalidRequest as error:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{error.param}: {error.message}")
         verdict = await self._classifier.classify(query)
+        self._meters.note(query.tiers, verdict, time.perf_counter() - began)
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug(
                 "scored",

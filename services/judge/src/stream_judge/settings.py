@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from stream_core.settings import ProgramSettings, TlsFiles, program_config
+from stream_core.settings import ServiceSettings, TlsFiles, program_config
 from stream_judge.curves import STANDARD_POSITIONS
 
 Position = Annotated[float, Field(ge=-1.0, le=3.0, allow_inf_nan=False)]
@@ -32,7 +32,7 @@ class LlmSettings(BaseModel):
     """More fields of the request, such as {"guided_choice": ["A", "B", "C"]} for vLLM."""
 
 
-class JudgeSettings(ProgramSettings):
+class JudgeSettings(ServiceSettings):
     """Everything an operator may decide about the judge; only the certificates have no default."""
 
     program: ClassVar[str] = "judge"

@@ -8,12 +8,13 @@ import sys
 
 from picows import ws_create_server
 
-from stream_core import bus
+from stream_core import bus, tracing
 from stream_core.errors import ConfigError
+from stream_core.health import serve_metrics
 from stream_core.lifecycle import announce_ready, run
 from stream_core.settings import read_secret
 from stream_core.telemetry import OnceHandler, configure_logs
-from stream_relay import VERSION
+from stream_relay import VERSION, meters
 from stream_relay.bridge import Bridge
 from stream_relay.settings import RelaySettings
 
@@ -44,6 +45,7 @@ async def serve(stop: asyncio.Event) -> None:
     """Startup, serve, drain, stop."""
     settings = RelaySettings.read()
     configure_logs("relay", settings.log_level)
+    tracing.configure("relay", settings.traces)
     public_key = read_secret(settings.ticket_public_key_file)
 
     async def broker_back() -> None:
@@ -64,11 +66,13 @@ async def serve(stop: asyncio.Event) -> None:
         logger_name=_quiet_logger(bridge),
     )
     pump = asyncio.create_task(bridge.pump())
+    meters.watch(bridge)
     try:
-        announce_ready(settings.ready_file, port=server.sockets[0].getsockname()[1])
-        _log.info("ready")
-        await stop.wait()
-        await bridge.drain()
+        async with serve_metrics(settings.metrics_host, settings.metrics_port, bridge.ready) as told:
+            announce_ready(settings.ready_file, port=server.sockets[0].getsockname()[1], **told)
+            _log.info("ready")
+            await stop.wait()
+            await bridge.drain()
     finally:
         server.close()
         pump.cancel()

@@ -11,6 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from email.utils import formatdate
 from functools import partial
 
@@ -25,17 +26,31 @@ from picows import (
     WSUpgradeResponseWithListener,
 )
 
-from stream_core import health
+from stream_core import gen_ai, health, tracing
 from stream_core.broker_client import Client, Msg, NatsError, Subscription
 from stream_core.ids import new_id, to_hex
 from stream_core.telemetry import Once
 from stream_core.tickets import verify
+from stream_core.trace_context import TRACEPARENT
 from stream_core.wire import subjects
 from stream_relay.routes import Admit, Close, Phase, Publish, WorkerRoute, goaway, welcome
 from stream_relay.settings import RelaySettings
 
 _log = logging.getLogger(__name__)
 PATH = "/v1/worker"
+_METRICS = "/metrics"
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What went through."""
+
+    messages_up: int = 0
+    """Towards gateways."""
+    bytes_up: int = 0
+    messages_down: int = 0
+    """Towards workers."""
+    bytes_down: int = 0
 
 
 class Bridge:
@@ -63,6 +78,17 @@ class Bridge:
         self._outbox_empty.set()
         self._paused: set[WorkerSocket] = set()
         self._left = asyncio.Event()
+        self.traffic = Traffic()
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the broker."""
+        return self._outbox_bytes
+
+    @property
+    def paused(self) -> int:
+        """Workers that are not read because of that."""
+        return len(self._paused)
 
     def ready(self) -> str | None:
         """None when workers may connect, else why not."""
@@ -73,6 +99,8 @@ class Bridge:
     def accept(self, request: WSUpgradeRequest) -> WSUpgradeResponseWithListener:
         """Answer an HTTP request: a worker's upgrade, or a probe."""
         path = request.path.decode("ascii", "replace").partition("?")[0]
+        if path == _METRICS and not self._open_here(request):
+            return _plain(404, b"not here: the relay's metrics_port has it\n")
         if path != PATH:
             status, body = health.respond(path, self.ready)
             return _plain(status, body)
@@ -87,11 +115,17 @@ class Bridge:
         """Queue frames for the broker; past the limit their source is no longer read."""
         self._outbox.append(item)
         self._outbox_bytes += len(item.payload)
+        self.traffic.messages_up += 1
+        self.traffic.bytes_up += len(item.payload)
         self._outbox_filled.set()
         self._outbox_empty.clear()
         if self._outbox_bytes > self.settings.pause_bytes and source not in self._paused:
             self._paused.add(source)
             source.pause()
+
+    def _open_here(self, request: WSUpgradeRequest) -> bool:
+        settings = self.settings
+        return health.open_here(settings.host, settings.metrics_port, (name.lower() for name in request.headers))
 
     async def pump(self) -> None:
         """Move frames to the broker, for ever."""
@@ -157,6 +191,7 @@ class WorkerSocket(WSListener):
         self._deadline: asyncio.TimerHandle | None = None
         self._waiting_for_hello = False
         self._backlog_full = False
+        self._trace = ""
         self.route = WorkerRoute(
             bridge.verify_ticket, max_frame=settings.max_frame, max_frames_per_s=settings.max_frames_per_s
         )
@@ -213,7 +248,14 @@ class WorkerSocket(WSListener):
     def greet(self) -> None:
         """Say WELCOME."""
         settings = self._bridge.settings
-        self.send(welcome(self._bridge.relay_id, max_frame=settings.max_frame, max_message=settings.max_message))
+        self.send(
+            welcome(
+                self._bridge.relay_id,
+                max_frame=settings.max_frame,
+                max_message=settings.max_message,
+                trace=self._trace,
+            )
+        )
 
     def end(self, close: Close) -> None:
         """Close the socket and say why."""
@@ -259,11 +301,15 @@ class WorkerSocket(WSListener):
             # It left meanwhile. Cancelling this task instead would leave a PONG behind that nobody waits for.
             self._unsubscribe()
             return
+        self._trace = _session_trace(self._bridge.relay_id, admitted.lease_id)
         self.greet()
         _log.info("worker connected", extra={"lease": to_hex(admitted.lease_id), "software": admitted.software})
 
     async def _forward(self, message: Msg) -> None:
         if self.route.phase is Phase.SERVING:
+            traffic = self._bridge.traffic
+            traffic.messages_down += 1
+            traffic.bytes_down += len(message.data)
             self.send(message.data)
 
     def _said_hello(self) -> None:
@@ -282,6 +328,17 @@ class WorkerSocket(WSListener):
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.end(Close("broker", f"{type(error).__name__}: {error}"))
+
+
+def _session_trace(relay_id: str, lease_id: bytes) -> str:
+    """Record that a worker was admitted; requests that come through this socket link to that. Empty: not traced.
+
+    The link is all that a trace knows of a relay, and its ids are random: a frame tells the relay nothing more for it.
+    """
+    facts = {gen_ai.RELAY: relay_id, gen_ai.LEASE: to_hex(lease_id)}
+    span = tracing.alone("worker session", kind=tracing.Kind.SERVER, attributes=facts)
+    span.end()
+    return span.context.headers()[TRACEPARENT] if span.context is not None else ""
 
 
 _background: set[asyncio.Task[None]] = set()

@@ -153,9 +153,9 @@ class WorkerRoute:
             raise FrameError(f"more than {self._rate:,} frames a second")
 
 
-def welcome(relay: str, *, max_frame: int, max_message: int) -> bytes:
-    """Build the WELCOME that answers a HELLO."""
-    body = payloads.dump(payloads.Welcome(relay=relay, max_frame=max_frame, max_message=max_message))
+def welcome(relay: str, *, max_frame: int, max_message: int, trace: str = "") -> bytes:
+    """Build the WELCOME that answers a HELLO; `trace` is the session's own "traceparent"."""
+    body = payloads.dump(payloads.Welcome(relay=relay, max_frame=max_frame, max_message=max_message, trace=trace))
     return encode(FrameType.WELCOME, body)
 
 

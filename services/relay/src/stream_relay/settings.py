@@ -5,13 +5,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from stream_core.settings import NatsSettings, ProgramSettings, program_config
+from stream_core.settings import NatsSettings, ServiceSettings, program_config
 from stream_core.wire.frames import DEFAULT_MAX_FRAME
 
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class RelaySettings(ProgramSettings):
+class RelaySettings(ServiceSettings):
     """Everything an operator can set."""
 
     program: ClassVar[str] = "relay"

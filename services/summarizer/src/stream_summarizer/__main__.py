@@ -10,8 +10,10 @@ from typing import Final
 
 import grpc.aio
 
+from stream_core import tracing
 from stream_core.errors import ConfigError
 from stream_core.grpc_server import serve_grpc
+from stream_core.health import serve_metrics
 from stream_core.lifecycle import announce_ready, run
 from stream_core.rpc.summarizer_pb2_grpc import add_SummarizerServicer_to_server
 from stream_core.settings import read_deployment, read_secret
@@ -35,6 +37,7 @@ async def serve(stop: asyncio.Event) -> None:
     """
     settings = SummarizerSettings.read()
     configure_logs("summarizer", settings.log_level)
+    tracing.configure("summarizer", settings.traces)
     deployment = read_deployment()
     counters = Counters(deployment, settings.image_tokens, lambda: datetime.now().astimezone())
     backend, reason = make_backend(settings, deployment)
@@ -53,8 +56,11 @@ async def _serve(
         add_SummarizerServicer_to_server(summarizer, server)  # type: ignore[no-untyped-call]  # generated code
 
     try:
-        async with serve_grpc(settings.listen, settings.tls, register) as port:
-            announce_ready(settings.ready_file, port=port)
+        async with (
+            serve_metrics(settings.metrics_host, settings.metrics_port, lambda: None) as told,
+            serve_grpc(settings.listen, settings.tls, register) as port,
+        ):
+            announce_ready(settings.ready_file, port=port, **told)
             log.info("serving", extra={"port": port, "model": backend.model if backend else ""})
             if backend is not None:
                 await backend.open()

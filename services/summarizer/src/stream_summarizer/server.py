@@ -21,6 +21,7 @@ from stream_summarizer.backend import PROMPT_TOKENS, Answer, Backend
 from stream_summarizer.blocks import Blocks, block_key
 from stream_summarizer.conversation import Conversation, parse
 from stream_summarizer.fitting import BlockTask, Fitted, Fitting
+from stream_summarizer.meters import Meters
 from stream_summarizer.settings import SummarizerSettings
 from stream_summarizer.shelf import Shelf, Store
 from stream_summarizer.tokens import Count as TokenCount
@@ -90,6 +91,7 @@ class Summarizer(rpc.SummarizerServicer):
         self._ahead = Ahead(backend, self._shelf) if backend else None
         self._source_tokens = max(settings.backend_context - settings.summary_tokens - PROMPT_TOKENS, 0)
         self._analyses = Analyses(settings.cache_bytes)
+        self._meters = Meters(settings.threads)
         self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="fit")
 
     async def Count(self, request: pb.CountRequest, context: Context) -> pb.CountReply:  # noqa: N802  (gRPC's name)
@@ -111,6 +113,7 @@ class Summarizer(rpc.SummarizerServicer):
         except StreamError as error:
             await _refuse(context, error)
             raise
+        self._meters.note(request, reply, time.monotonic() - started)
         log.info(
             "fit",
             extra={
@@ -276,7 +279,17 @@ class Summarizer(rpc.SummarizerServicer):
         return own if caller is None else min(own, caller)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        asked = time.perf_counter()
+
+        def timed() -> T:
+            self._meters.waited(time.perf_counter() - asked)
+            return work()
+
+        self._meters.working += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, timed)
+        finally:
+            self._meters.working -= 1
 
 
 def _uncondensed(before: TokenCount, after: TokenCount, note: str, messages_json: bytes | None = None) -> pb.FitReply:

@@ -6,12 +6,12 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from stream_core.settings import NatsSettings, ProgramSettings, TlsFiles, program_config
+from stream_core.settings import NatsSettings, ServiceSettings, TlsFiles, program_config
 
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-class SummarizerSettings(ProgramSettings):
+class SummarizerSettings(ServiceSettings):
     """Everything an operator may decide about the summarizer."""
 
     program: ClassVar[str] = "summarizer"

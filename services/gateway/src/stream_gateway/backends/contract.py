@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from stream_core.deployment import ModelConfig
+from stream_gateway.phases import Phases
 from stream_gateway.standing import Standing
 
 
@@ -57,6 +58,8 @@ class Call:
     """Whether the usage of the stream is asked for by the gateway alone: an answer is complete without it."""
     clusters: frozenset[str] | None = None
     """The only ones that may answer, also in a continuation: what the key may use, or the one that was named."""
+    phases: Phases = field(default_factory=Phases)
+    """Told where the time to the first token goes."""
     tell: Tell | None = None
     """Told now and then, in words, what the call waits for; None: it does not wait for a worker."""
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import orjson
 
+from stream_core import gen_ai
 from stream_core.deployment import ClusterConfig, TierConfig
 from stream_core.errors import (
     RemoteError,
@@ -18,6 +19,8 @@ from stream_core.errors import (
 )
 from stream_core.ids import new_id
 from stream_core.openai.requests import OUTSIDE
+from stream_core.trace_context import outgoing
+from stream_core.tracing import Kind, step
 from stream_gateway.backends.clusters import Clusters
 from stream_gateway.backends.continued import ContinuedAnswer, Persistence
 from stream_gateway.backends.contract import Answer, Call, OfferedModel, offered
@@ -142,6 +145,7 @@ class HpcBackend:
             UpstreamUnavailable: those that could be asked failed.
         """
         # New requests may hide behind a busy event loop: the best worker is chosen anew for each attempt.
+        call.phases.lap("queue")
         tried: set[bytes] = set()
         failure: UpstreamUnavailable | None = None
         while worker := self.choose(call, tried):
@@ -188,12 +192,17 @@ class HpcBackend:
             gateway_id=self._channel.gateway_id,
             secret=secrets.token_bytes(32),
         )
+        facts = {gen_ai.LEASE: worker.lease_id.hex(), gen_ai.CLUSTER: worker.cluster}
+        with step("worker", kind=Kind.CLIENT, attributes=facts):
+            return await self._send(call, worker, sealed)
+
+    async def _send(self, call: Call, worker: PooledWorker, sealed: SealedCall) -> SealedAnswer:
         body = orjson.dumps({**call.request, "model": worker.engine_models[call.model]})
         frames = sealed.open_frames(
             body,
             path=call.path if call.path in OUTSIDE else f"/v1{call.path}",
             opened_at_ms=time.time_ns() // 1_000_000,
-            headers={**call.headers, "x-request-id": call.request_id.hex()},
+            headers={**call.headers, **outgoing(), "x-request-id": call.request_id.hex()},
         )
         began = time.monotonic()
         try:
@@ -202,6 +211,7 @@ class HpcBackend:
                 frames,
                 first_token_timeout_s=self._tier.first_token_timeout_s,
                 idle_timeout_s=self._tier.idle_timeout_s,
+                phases=call.phases,
             )
         except WorkerRefused:
             raise

@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import socket
+from dataclasses import dataclass
 from http import HTTPStatus
 from types import SimpleNamespace
 from typing import Final
@@ -26,9 +27,11 @@ from stream_core.errors import (
 from stream_core.ids import to_hex
 from stream_core.openai.requests import OUTSIDE
 from stream_core.settings import read_secret
+from stream_core.trace_context import outgoing
 from stream_gateway.backends.contract import Answer, Call, OfferedModel, offered
 from stream_gateway.backends.health import Health, is_nearby
 from stream_gateway.backends.http_answer import HttpAnswer
+from stream_gateway.phases import Phases
 from stream_gateway.standing import Standing
 
 _log = logging.getLogger(__name__)
@@ -43,17 +46,33 @@ _PROBE_TIMEOUT_S: Final = 5.0
 _CANCEL_AGAIN_S: Final = 1.0
 
 
-def _telling_kept() -> aiohttp.TraceConfig:
-    """Set the event that a request brings when it goes out on a connection that was kept."""
+@dataclass(slots=True)
+class _Way:
+    """How a request goes out."""
 
-    async def tell(
+    phases: Phases
+    kept: bool = False
+    """Whether on a connection that was kept."""
+
+
+def _watching_ways() -> aiohttp.TraceConfig:
+    """Fill in the `_Way` that a request brings."""
+
+    async def reused(
         _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceConnectionReuseconnParams
     ) -> None:
-        if isinstance(context.trace_request_ctx, asyncio.Event):
-            context.trace_request_ctx.set()
+        if isinstance(context.trace_request_ctx, _Way):
+            context.trace_request_ctx.kept = True
+
+    async def sent(
+        _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestHeadersSentParams
+    ) -> None:
+        if isinstance(context.trace_request_ctx, _Way):
+            context.trace_request_ctx.phases.lap("network")
 
     config = aiohttp.TraceConfig()
-    config.on_connection_reuseconn.append(tell)
+    config.on_connection_reuseconn.append(reused)
+    config.on_request_headers_sent.append(sent)
     return config
 
 
@@ -99,7 +118,7 @@ class HttpBackend:
                 limit=0, keepalive_timeout=_IDLE_CONNECTION_S, socket_factory=_bounded_socket
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            trace_configs=[_telling_kept()],
+            trace_configs=[_watching_ways()],
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._tier.connect_timeout_s),
             # An institution's proxy leads out of the house; what is nearby must never be sent there.
             trust_env=not self._nearby,
@@ -143,12 +162,13 @@ class HttpBackend:
             "content-type": "application/json",
             "x-request-id": to_hex(call.request_id),
             **call.headers,
+            **outgoing(),
             **self._authorization,
         }
         limit_s = self._tier.first_token_timeout_s
         try:
             async with asyncio.timeout(limit_s):
-                response = await self._post(self._session, call.path, body, headers)
+                response = await self._post(self._session, call, body, headers)
         except aiohttp.ServerTimeoutError as error:
             raise self._away(f"no connection within {self._tier.connect_timeout_s:g} s") from error
         except TimeoutError as error:
@@ -162,23 +182,21 @@ class HttpBackend:
         return HttpAnswer(response, first_timeout_s=limit_s, idle_timeout_s=self._tier.idle_timeout_s)
 
     async def _post(
-        self, session: aiohttp.ClientSession, path: str, body: bytes, headers: dict[str, str]
+        self, session: aiohttp.ClientSession, call: Call, body: bytes, headers: dict[str, str]
     ) -> aiohttp.ClientResponse:
         """Ask; a kept connection that turns out to be closed is not the server's answer, and is passed over.
 
         Engines close them when they please, llama.cpp after each stream. A far service is asked once: it may have
         begun, and would be paid twice.
         """
-        url = (self._url.removesuffix("/v1") if path in OUTSIDE else self._url) + path
+        url = (self._url.removesuffix("/v1") if call.path in OUTSIDE else self._url) + call.path
         while True:
             data = body if len(body) < _LARGE_BODY else io.BytesIO(body)
-            kept = asyncio.Event()
+            way = _Way(call.phases)
             try:
-                return await session.post(
-                    url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=kept
-                )
+                return await session.post(url, data=data, headers=headers, allow_redirects=False, trace_request_ctx=way)
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if not (self._nearby and kept.is_set()):
+                if not (self._nearby and way.kept):
                     raise
 
     async def _refused(self, response: aiohttp.ClientResponse) -> StreamError:

@@ -131,6 +131,11 @@ class Registry:
         """The channel and the pool that all tiers of kind hpc share; None without such a tier."""
         return self._hpc[:2] if self._hpc else None
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a worker."""
+        return len(self._hpc[2]) if self._hpc else 0
+
     async def load(self, deployment: Deployment) -> None:
         """Make a deployment the current one.
 

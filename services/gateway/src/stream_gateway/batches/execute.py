@@ -18,6 +18,7 @@ from stream_core.broker_client import NatsError
 from stream_core.errors import FrameError, InvalidRequest, RemoteError, SealError, StreamError
 from stream_core.ids import new_id, to_hex
 from stream_core.openai.chunks import usage_of_body
+from stream_core.trace_context import CURRENT
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.backends.registry import Registry
 from stream_gateway.batches.faults import StoreAway
@@ -30,7 +31,9 @@ from stream_gateway.batches.store import Store
 from stream_gateway.ledger.noting import fields_of
 from stream_gateway.ledger.writer import Ledger
 from stream_gateway.limits.refusals import RateExceeded
+from stream_gateway.phases import Phases
 from stream_gateway.pipeline import Asked, Pipeline, Trail
+from stream_gateway.request_trace import RequestTrace
 from stream_gateway.stream import MOST_KEPT, Outcome
 from stream_gateway.telemetry import Stopwatch, log_request
 
@@ -171,8 +174,10 @@ class Executor:
             sent.spent = self._pipeline.ended(exchange.request_id, sent.usage, 0, again=exchange.again)
             exchange.note(self._ledger)
             exchange.log()
+            CURRENT.set(None)
 
     async def _exchange(self, batch: BatchRecord, line: Good, exchange: "_Exchange") -> Result:
+        exchange.trace.begin("batch line", batch.endpoint, exchange.id, None, exchange.phases)
         asked = Asked(
             request_id=exchange.request_id,
             principal=exchange.principal,
@@ -180,11 +185,13 @@ class Executor:
             body_bytes=line.body_bytes,
             privacy=batch.privacy,
             trace={},
+            phases=exchange.phases,
             tell=None,  # the queue is where lines wait; the attempt itself wakes a cold pool
         )
         async with self._registry.hold() as generation:
             begun = await self._pipeline.begin(asked, generation, exchange.trail)
             exchange.stopwatch.first_token()
+            exchange.trace.first_token(exchange.phases)
             try:
                 body = bytearray().join(begun.first)
                 async for chunks in begun.rest:
@@ -214,6 +221,8 @@ class _Exchange:
         self.trail = Trail()
         self.outcome = Outcome()
         self.stopwatch = Stopwatch()
+        self.phases = Phases()
+        self.trace = RequestTrace()
         self.ended = "complete"
         self.again = False
         if principal.keeps_content:
@@ -247,7 +256,9 @@ class _Exchange:
             outcome=self.outcome,
             stopwatch=self.stopwatch,
             ended=self.ended,
+            phases=self.phases,
         )
+        self.trace.end(self.trail, self.outcome, self.ended, stream=False)
 
 
 async def _keep_alive(taken: Taken, interval_s: float) -> None:

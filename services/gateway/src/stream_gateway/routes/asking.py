@@ -2,19 +2,21 @@
 
 import asyncio
 import logging
-import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
 from starlette.types import Receive, Scope, Send
 
+from stream_core import trace_context
+from stream_core.deployment import PolicyConfig
 from stream_core.errors import InvalidRequest, RemoteError, StreamError, UpstreamRejected, UpstreamUnavailable
 from stream_core.ids import new_id, to_hex
 from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.backends.registry import Registry
+from stream_gateway.content import Said, may_be_shown
 from stream_gateway.dialects.contract import Dialect, Spoken, Translation
 from stream_gateway.errors import Headers
 from stream_gateway.feedback import Answered, RecentAnswers
@@ -22,7 +24,10 @@ from stream_gateway.fitting import wants_whole
 from stream_gateway.ledger.noting import fields_of
 from stream_gateway.ledger.writer import Ledger
 from stream_gateway.lifeline import ClientGone, Lifeline, Running
+from stream_gateway.meters import pace_of
+from stream_gateway.phases import Phases
 from stream_gateway.pipeline import Asked, Begun, Pipeline, Trail
+from stream_gateway.request_trace import RequestTrace, parent_of
 from stream_gateway.stream import (
     MOST_KEPT,
     Outcome,
@@ -42,8 +47,8 @@ from stream_gateway.telemetry import Stopwatch, log_request
 
 EVENTS: Final = "text/event-stream"
 _log = logging.getLogger(__name__)
-_TRACEPARENT: Final = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_MAX_TRACESTATE: Final = 512
+_TIMING: Final = b"x-stream-timing"
+"""A request that has it as "1" is told in the header server-timing where its first token's time went."""
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -71,6 +76,8 @@ class Means:
     max_body_bytes: int
     ledger: Ledger
     recent: RecentAnswers = field(default_factory=RecentAnswers)
+    trace_content: bool = False
+    """Whether spans may hold texts of the least confidential class."""
 
 
 class AskRoute:
@@ -97,7 +104,7 @@ class AskRoute:
         exchange = _Exchange(receive, send, self._dialect)
         with self._means.running.enter() as lifeline:
             try:
-                await self._serve(exchange, scope["headers"], lifeline)
+                await self._serve(exchange, scope["path"], scope["headers"], lifeline)
             except asyncio.CancelledError:
                 cause = lifeline.caught()
                 if cause is None:
@@ -110,11 +117,14 @@ class AskRoute:
         exchange.log()
         exchange.remember(self._means.recent)
 
-    async def _serve(self, exchange: "_Exchange", headers: Iterable[tuple[bytes, bytes]], lifeline: Lifeline) -> None:
+    async def _serve(
+        self, exchange: "_Exchange", path: str, headers: Iterable[tuple[bytes, bytes]], lifeline: Lifeline
+    ) -> None:
         exchange.principal = await self._means.entrance.authenticate(self._dialect.credentials(headers))
         if self._means.running.closing:
             raise UpstreamUnavailable("this gateway is shutting down: try again, another one answers")
         fields = dict(headers)
+        exchange.admitted(path, fields)
         demand_plain(fields.get(b"content-encoding"))
         demand_json(fields.get(b"content-type"))
         body = await read_body(exchange.receive, _content_length(fields), self._means.max_body_bytes)
@@ -128,15 +138,19 @@ class AskRoute:
                 chat=spoken.chat,
                 body_bytes=len(body),
                 privacy=privacy if spoken.privacy is None else spoken.privacy,
-                trace=_trace(fields),
+                trace=trace_context.outgoing(),
                 tell=exchange.tell,
+                phases=exchange.phases,
                 whole=wants_whole(_text(fields.get(b"x-stream-context"))),
             )
             exchange.keep(body)
             del body
             exchange.understood(spoken)
+            exchange.phases.lap("read")
             async with self._means.registry.hold() as generation:
                 begun = await self._means.pipeline.begin(asked, generation, exchange.trail)
+                if self._means.trace_content:
+                    exchange.show(asked, generation.deployment.policy)
                 del asked, spoken  # a long answer must not keep a large question in memory
                 try:
                     await exchange.answer(begun)
@@ -164,8 +178,23 @@ class _Exchange:
         self._send = send
         self._hex = to_hex(self.request_id)
         self._stopwatch = Stopwatch()
+        self.phases = Phases()
+        self._trace = RequestTrace()
+        self._timed = False
+        self._said: Said | None = None
         self._outcome = Outcome()
         self._ended = "complete"
+
+    def admitted(self, path: str, fields: dict[bytes, bytes]) -> None:
+        """It is known who asks: from here on the request may be traced."""
+        self.phases.lap("auth")
+        self._timed = fields.get(_TIMING) == b"1"
+        self._trace.begin(f"POST {path}", path, self._hex, parent_of(fields), self.phases)
+
+    def show(self, asked: Asked, policy: PolicyConfig) -> None:
+        """Let the trace hold what is asked and answered, where the request's class allows that."""
+        if self._trace.recorded and may_be_shown(policy, self.trail.privacy):
+            self._said = self._trace.show(asked.chat.body)
 
     def keep(self, body: bytes) -> None:
         """Keep what is said for the ledger, where the project wants that."""
@@ -192,6 +221,11 @@ class _Exchange:
     async def answer(self, begun: Begun) -> None:
         """Send an answer that has begun."""
         self._stopwatch.first_token()
+        self._trace.first_token(self.phases)
+        self._outcome.pace = pace_of(self.trail)
+        if self._said is not None:
+            self._said.take(begun.first)
+            begun = replace(begun, rest=self._said.through(begun.rest))
         streamed = begun.answer.content_type.startswith(EVENTS)
         if not streamed and (self._outcome.status or (self._translation is not None and self.stream)):
             raise RemoteError(f"the engine answers with {begun.answer.content_type[:80]!r}, not {EVENTS!r}")
@@ -199,6 +233,8 @@ class _Exchange:
             trail = self.trail
             where = f"{trail.tier}/{trail.model}" + (f" on {trail.cluster}" if trail.cluster else "")
             await send_comment(self._send, f"answered by {where}: {trail.reason}", self._outcome)
+            if self._timed:  # its headers are gone
+                await send_comment(self._send, f"server-timing: {self.phases.text()}", self._outcome)
         if self._translation is not None:
             sending = send_translated if self.stream else send_whole_translated
             keep = partial(self._keep, self.trail.privacy) if self._keep else None
@@ -243,7 +279,11 @@ class _Exchange:
             outcome=self._outcome,
             stopwatch=self._stopwatch,
             ended=self._ended,
+            phases=self.phases,
         )
+        if self._said is not None:
+            self._trace.answered(self._said)
+        self._trace.end(self.trail, self._outcome, self._ended, stream=self.stream)
 
     def charge(self, pipeline: Pipeline) -> None:
         """Tell what it used."""
@@ -275,6 +315,8 @@ class _Exchange:
         headers = route_headers(self._hex, trail)
         headers += self._dialect.limit_headers(trail.levels)
         headers.append((b"openai-processing-ms", str(round(self._stopwatch.total_ms)).encode("ascii")))
+        if self._timed and self.phases.laps:
+            headers.append(self.phases.header())
         return headers
 
 
@@ -302,15 +344,3 @@ def demand_json(content_type: bytes | None) -> None:
 
 def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("latin-1").strip()
-
-
-def _trace(fields: dict[bytes, bytes]) -> dict[str, str]:
-    """Pass a valid trace context on, https://www.w3.org/TR/trace-context/."""
-    parent = fields.get(b"traceparent", b"")
-    if not _TRACEPARENT.fullmatch(parent):
-        return {}
-    trace = {"traceparent": parent.decode("ascii")}
-    state = fields.get(b"tracestate", b"")
-    if state and len(state) <= _MAX_TRACESTATE and state.isascii():
-        trace["tracestate"] = state.decode("ascii")
-    return trace

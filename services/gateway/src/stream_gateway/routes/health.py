@@ -1,8 +1,9 @@
 """Probes and counters: plain ASGI, no model is called, nothing is waited for."""
 
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from starlette.types import Send
+from starlette.types import Scope, Send
 
 from stream_core.health import PLAIN, Readiness, respond
 from stream_gateway.errors import Reply, framework_body
@@ -12,20 +13,27 @@ PATHS: Final = {
     "/livez": "Whether the program answers at all",
     "/readyz": "Whether it takes new requests",
     "/health": "As /livez",
-    "/metrics": "What was refused or dropped, counted by kind, for Prometheus; nothing of any request",
+    "/metrics": "What is counted, for Prometheus; only where nobody but this machine can ask",
 }
+METRICS: Final = "/metrics"
+Numbers = Callable[[Iterable[str]], bool]
 _METHODS: Final = ("GET", "HEAD")
 
 
-async def answer_probe(method: str, path: str, ready: Readiness, send: Send) -> None:
+async def answer_probe(scope: Scope, ready: Readiness, numbers: Numbers, send: Send) -> None:
     """Answer one probe (ASGI).
 
     Args:
-        method: of HTTP.
-        path: one of `PATHS`.
+        scope: of ASGI; its path is one of `PATHS`.
         ready: None, or the reason why this gateway should get no new requests.
+        numbers: whether a request with these headers may read /metrics here.
         send: of ASGI.
     """
+    method, path = scope["method"], scope["path"]
+    if path == METRICS and not numbers(name.decode("latin-1") for name, _ in scope["headers"]):
+        words = "not here: the gateway's metrics_port has it"
+        await send_reply(send, Reply(404, [(b"content-type", b"application/json")], framework_body(404, words)), [])
+        return
     if method not in _METHODS:
         body = framework_body(405, f"{method[:20]} is not allowed here, GET is")
         headers = [(b"content-type", b"application/json"), (b"allow", ", ".join(_METHODS).encode("ascii"))]
