@@ -2,7 +2,6 @@
 
 import os
 
-import pytest
 from deploy.rendered import config_texts, containers, environment, name_of, pod_of
 
 from stream_core.deployment import parse
@@ -13,9 +12,6 @@ from stream_judge.settings import JudgeSettings
 from stream_relay.settings import RelaySettings
 from stream_summarizer.settings import SummarizerSettings
 
-pytestmark = pytest.mark.skipif(
-    "metrics_port" not in JudgeSettings.model_fields, reason="services have no port for metrics yet"
-)
 SETTINGS = {
     "engine": EngineSettings,
     "gateway": GatewaySettings,

@@ -13,15 +13,10 @@ from deploy.cluster import run_cluster
 from deploy.load import Load
 from deploy.rendered import why_no_kubectl
 
-from stream_judge.settings import JudgeSettings
-
 pytestmark = [
     pytest.mark.process,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(bool(why_no_kubectl()), reason=why_no_kubectl()),
-    pytest.mark.skipif(
-        "metrics_port" not in JudgeSettings.model_fields, reason="services have no port for metrics yet"
-    ),
 ]
 SERVICES = ("judge", "summarizer", "relay", "hpc-dispatch", "gateway")
 
