@@ -1,7 +1,6 @@
 """`stream doctor`: everything that must hold for a running `stream up`, each with what to do where it does not."""
 
 import datetime
-import email.utils
 import http.client
 import json
 import shutil
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from stream_cli import check, engines, leftovers
+from stream_cli import check, engines, exposition, leftovers
 from stream_cli.broker import OLDEST, version_of
 from stream_cli.broker_rights import Broker, NotThere, faults_of
 from stream_cli.home import NATS_USERS, TLS_NAMES, Home
@@ -177,11 +176,10 @@ def _nats_port(record: leftovers.Record) -> int:
         return 0
 
 
-def _gateway(home: Home, record: leftovers.Record | None) -> Iterator[Finding]:
+def _tiers(home: Home, record: leftovers.Record | None) -> Iterator[Finding]:
     if record is None or not record.alive or not record.port:
         return
     host = dialled(record.host).strip("[]")
-    yield _clock(host, record.port)
     try:
         key = home.api_key.read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -202,23 +200,23 @@ def _gateway(home: Home, record: leftovers.Record | None) -> Iterator[Finding]:
         yield Finding("tiers", str(tier.get("id", "")), ok=state != "offline", words=words)
 
 
-def _clock(host: str, port: int) -> Finding:
-    connection = http.client.HTTPConnection(host, port, timeout=2)
-    try:
-        connection.request("GET", "/livez")
-        told = connection.getresponse().getheader("date", "")
-    except (OSError, http.client.HTTPException) as error:
-        return Finding("clocks", "gateway", ok=False, words=f"does not answer: {error}")
-    finally:
-        connection.close()
-    try:
-        apart = abs(email.utils.parsedate_to_datetime(told).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return Finding("clocks", "gateway", ok=False, words="tells no time")
-    # Its clock is told in whole seconds.
-    ok = apart < _CLOCK_S + 1
-    words = "agrees with this one" if ok else f"{apart:.0f} s apart from this one: run an NTP client on both"
-    return Finding("clocks", "gateway", ok=ok, words=words)
+def _clocks(home: Home, record: leftovers.Record | None) -> Iterator[Finding]:
+    if record is None or not record.alive:
+        return
+    for name in SERVICES:
+        port = metrics_port(home, name) if name in record.programs else 0
+        if not port:
+            continue
+        asked = time.time()
+        _, body, _ = engines.ask(port, "/metrics")
+        told = exposition.Reading(exposition.read(body.decode("utf-8", "replace"))).sum("stream_clock_seconds")
+        if not told:
+            yield Finding("clocks", name, ok=False, words=f"it tells no time; see {home.log(name)}")
+            continue
+        # It looked at its clock somewhere between these two moments.
+        apart = max(asked - told, told - time.time(), 0.0)
+        words = "agrees with this one" if apart < _CLOCK_S else f"{apart:.0f} s apart from this one: run an NTP client"
+        yield Finding("clocks", name, ok=apart < _CLOCK_S, words=words)
 
 
-_LOOKS: Final[tuple[Look, ...]] = (_folder, _configuration, _certificates, _programs, _broker, _gateway)
+_LOOKS: Final[tuple[Look, ...]] = (_folder, _configuration, _certificates, _programs, _broker, _clocks, _tiers)

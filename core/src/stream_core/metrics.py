@@ -197,6 +197,7 @@ def describe_process(service: str, version: str) -> None:
     began = time.time()
     Gauge("stream_build_info", "Which program this is.", lambda: {(service, version): 1}, ("service", "version"))
     Gauge("process_start_time_seconds", "When it started, unix seconds.", single(lambda: began))
+    Gauge("stream_clock_seconds", "Its clock, unix seconds.", single(time.time))
     Gauge("process_cpu_seconds_total", "CPU time that it has used.", single(time.process_time), kind="counter")
     if sys.platform == "linux":
         Gauge("process_resident_memory_bytes", "Memory that it holds.", single(_resident_bytes))
