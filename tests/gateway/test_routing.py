@@ -268,7 +268,11 @@ def test_unknown_classes_are_refused() -> None:
 
 
 @pytest.mark.parametrize("pin", PINS, ids=str)
-@pytest.mark.parametrize("models", [{"eye"}, {"hpc/eye", "small"}, {"local/huge"}, set()], ids=str)
+@pytest.mark.parametrize(
+    "models",
+    [{"eye"}, {"hpc/eye", "small"}, {"local/huge"}, set()],
+    ids=lambda models: ",".join(sorted(models)) or "none",
+)
 def test_a_key_uses_only_its_models(pin: Pin, models: set[str]) -> None:
     """No other model is a candidate, whatever is named or away; a model may be meant on one tier alone."""
     for away in SUBSETS:
