@@ -97,7 +97,9 @@ async def test_the_document_tells_the_truth(gateway: Gateway, client: aiohttp.Cl
     """The OpenAPI document has every route, the request's own schema, and no reference into nothing."""
     async with client.get(f"{gateway.url}/openapi.json") as response:
         document = await response.json()
-    assert set(document["paths"]) == {
+    paths = {path for path in document["paths"] if not path.startswith("/admin/v1/")}
+    assert len(document["paths"]) > len(paths)
+    assert paths == {
         "/livez",
         "/readyz",
         "/health",
@@ -124,6 +126,9 @@ async def test_the_document_tells_the_truth(gateway: Gateway, client: aiohttp.Cl
         "/v1/batches",
         "/v1/batches/{batch_id}",
         "/v1/batches/{batch_id}/cancel",
+        "/v1/usage",
+        "/v1/audit",
+        "/v1/audit/verify",
     }
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     assert not any("422" in operation["responses"] for operation in operations)  # a wrong field is 400 here

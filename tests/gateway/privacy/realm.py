@@ -175,9 +175,9 @@ class Wire:
     """A service's servicer in the place of its gRPC stub."""
 
     def __init__(self, **methods: Any) -> None:
-        context = SimpleNamespace(time_remaining=lambda: None)
+        context = SimpleNamespace(time_remaining=lambda: None, invocation_metadata=tuple)
         for name, method in methods.items():
-            setattr(self, name, lambda request, timeout, method=method: method(request, context))
+            setattr(self, name, lambda request, timeout, metadata=None, method=method: method(request, context))
 
 
 class Shelf:

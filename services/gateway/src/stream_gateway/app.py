@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -14,6 +14,9 @@ from stream_gateway.routes.endpoints import Endpoint
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
+
+_STORED: Final = ("/v1/files", "/v1/batches", "/v1/responses", "/v1/feedback", "/v1/usage", "/v1/audit")
+"""Paths whose answers lie at the broker."""
 
 
 class App:
@@ -63,6 +66,8 @@ class App:
             await health.answer_probe(scope, self._ready, self._numbers, send)
         else:
             await self._loaded.wait()
+            if path.startswith(_STORED):
+                await self._batches.tried()
             if self._surface is not None:
                 await self._surface(scope, receive, send)
 

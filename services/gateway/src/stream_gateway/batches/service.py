@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from stream_core.errors import ConfigError
+from stream_core.lifecycle import end
 from stream_core.settings import read_secret
 from stream_core.telemetry import Once
 from stream_gateway.accounts.entrance import Entrance
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from stream_gateway.responses.archive import Archive
 
 _log = logging.getLogger(__name__)
+_FIRST_S: Final = 5.0
 _RETRY_S: Final = 1.0
 _KEY_BYTES: Final = 32
 SETTING: Final = "STREAM_GATEWAY__BATCH_KEY_FILE"
@@ -80,6 +82,14 @@ class Batches:
         self._life: Life | None = None
         self._fault = "it has not been reached yet"
         self._task: asyncio.Task[None] | None = None
+        self._tried = asyncio.Event()
+
+    async def tried(self) -> None:
+        """Wait, after the start, until the store has been reached or could not be: its opening takes a moment."""
+        if self._key is not None and not self._tried.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_FIRST_S):
+                    await self._tried.wait()
 
     @property
     def files(self) -> "Files":
@@ -124,9 +134,7 @@ class Batches:
     async def aclose(self) -> None:
         """Disconnect."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
 
     def _ready(self) -> "Life":
         if self._key is None:
@@ -145,11 +153,13 @@ class Batches:
             try:
                 async with opening(self, key, faults) as life:
                     self._life = life
+                    self._tried.set()
                     _log.info("files and batches are ready", extra={"runs": self.settings.batches.run})
                     await self.entrance.settled()  # else a batch's owner would seem to be gone
                     await (life.runner.run() if self.settings.batches.run else life.runner.watch())
             except (ConfigError, StoreAway) as error:
                 self._fault = error.message
+                self._tried.set()
                 faults.note("store_away", error.message)
                 await asyncio.sleep(_RETRY_S)
 

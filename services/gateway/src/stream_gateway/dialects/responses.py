@@ -48,6 +48,7 @@ class ResponsesDialect(OpenAiDialect):
     async def read(self, body: bytes, principal: Principal, privacy: str | None, request_id: bytes) -> Spoken:
         """Translate the request, with the conversation that it goes on from."""
         wanted = parse_response(body)
+        await self._batches.tried()
         archive = self._archive(wanted)
         policy = self._registry.current.deployment.policy
         class_ = request_class(policy, principal.privacy, privacy)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
+from stream_core.lifecycle import end
 from stream_core.telemetry import Once
 from stream_gateway.accounts.database import STORE_ERRORS, Database
 from stream_gateway.accounts.opening import open_store
@@ -53,9 +54,7 @@ async def keep_ledger(
         yield books
     finally:
         await ledger.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        await end(*tasks)
         if books.database is not None:
             await books.database.aclose()
 

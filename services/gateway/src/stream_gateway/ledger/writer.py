@@ -22,6 +22,8 @@ from stream_core.telemetry import Once
 from stream_gateway.batches.faults import StoreAway
 
 _log = logging.getLogger(__name__)
+_FIRST_S: Final = 5.0
+"""After its start a gateway's requests wait so long for the ledger to open."""
 _PATIENCE_S: Final = 1.0
 """How long the first byte of an answer waits for the broker to have its intent."""
 _RETRY_S: Final = 0.5
@@ -76,6 +78,8 @@ class Ledger:
         self._clock = clock
         self._kept = kept
         self._road: Road | None = None
+        self._begun = clock()
+        self._open = asyncio.Event()
         self._intents: dict[bytes, asyncio.Task[None]] = {}
         self._outbox: deque[_Waiting] = deque()
         self._more = asyncio.Event()
@@ -92,21 +96,23 @@ class Ledger:
         if self._road is None:
             await road.open_chain(self.chain, self._clock())
         self._road = road
+        self._open.set()
         self._more.set()
 
     def intend(self, request_id: bytes, fields: Fields) -> None:
         """Begin to write down a request that is about to be sent to an engine; `intended` waits for it."""
-        if self._road is None or not self._road.connected:
+        opening = self._kept and self._road is None and self._clock() - self._begun < _FIRST_S
+        if not opening and (self._road is None or not self._road.connected):
             if self._kept:
                 self._faults.count("ledger_away")
             return
         before = self._intents.get(request_id)
-        self._intents[request_id] = asyncio.create_task(self._send_intent(fields, self._road, before))
+        self._intents[request_id] = asyncio.create_task(self._send_intent(fields, before))
 
     async def intended(self, request_id: bytes) -> None:
         """Wait until the intent is there; not for long, and not when there is none."""
         if (task := self._intents.get(request_id)) is not None:
-            await asyncio.wait([task], timeout=_PATIENCE_S)
+            await asyncio.wait([task], timeout=_PATIENCE_S if self._open.is_set() else _FIRST_S)
 
     def note(self, request_id: bytes, fields: Fields) -> None:
         """Write the entry of a request that has ended."""
@@ -196,10 +202,16 @@ class Ledger:
             self._faults.note("ledger_away", f"{len(left) + len(self._outbox):,} entries wait for the broker")
         return left
 
-    async def _send_intent(self, fields: Fields, road: Road, before: "asyncio.Task[None] | None") -> None:
+    async def _send_intent(self, fields: Fields, before: "asyncio.Task[None] | None") -> None:
         if before is not None:
             await asyncio.wait([before])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_S):
+                await self._open.wait()  # a gateway answers a moment before its ledger is open
+        if self._road is None:
+            self._faults.count("ledger_away")
+            return
         try:
-            await road.send(self.chain.name, fields.id, Slip(intent=fields))
+            await self._road.send(self.chain.name, fields.id, Slip(intent=fields))
         except StoreAway as error:
             self._faults.note("ledger_away", error.message)
