@@ -152,8 +152,8 @@ async def configure(gateway: Gateway, *tiers: dict[str, Any], **sections: Any) -
 
 
 async def until(check: Callable[[], bool]) -> None:
-    """Ask again and again until the answer is yes, for at most 20 seconds."""
-    for _ in range(1_000):
+    """Ask again and again until the answer is yes, for at most a minute."""
+    for _ in range(3_000):
         if check():
             return
         await asyncio.sleep(0.02)

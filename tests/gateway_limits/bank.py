@@ -84,7 +84,7 @@ class Bank:
 
 async def known(session: aiohttp.ClientSession, gateway: Gateway, key: str) -> None:
     """Wait until a gateway knows a key."""
-    for _ in range(1_000):
+    for _ in range(3_000):
         async with session.get(f"{gateway.url}/v1/tiers", headers=gateway.headers(key)) as answer:
             if answer.status == 200:
                 return
@@ -121,7 +121,7 @@ async def ask_until(
     session: aiohttp.ClientSession, gateway: Gateway, key: str, enough: Callable[[Told], bool], **body: Any
 ) -> Told:
     """Ask again and again until the answer is so: what is settled is settled after the answer."""
-    for _ in range(600):
+    for _ in range(1_800):
         answer = await ask(session, gateway, key, **body)
         if enough(answer):
             return answer

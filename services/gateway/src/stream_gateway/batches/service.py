@@ -161,7 +161,12 @@ class Batches:
                 self._fault = error.message
                 self._tried.set()
                 faults.note("store_away", error.message)
-                await asyncio.sleep(_RETRY_S)
+            except Exception as error:  # noqa: BLE001  (a bug must neither end it for good nor be silent)
+                self._fault = type(error).__name__
+                self._tried.set()
+                _log.exception("the store of files and batches stumbled")
+            self._life = None
+            await asyncio.sleep(_RETRY_S)
 
 
 def _load() -> "Callable[[Batches, bytes, Once], AbstractAsyncContextManager[Life]]":

@@ -52,8 +52,10 @@ async def keep_ledger(
         tasks.append(asyncio.create_task(_move(settings, ledger, journal, books, faults), name="ledger: mover"))
     try:
         yield books
+    except asyncio.CancelledError:
+        await ledger.close()  # after a fault instead the chain goes on with the next connection
+        raise
     finally:
-        await ledger.close()
         await end(*tasks)
         if books.database is not None:
             await books.database.aclose()

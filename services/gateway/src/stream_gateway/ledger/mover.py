@@ -54,7 +54,7 @@ class Mover:
                 if queue is None:
                     # Each stream that runs has an intent given out all the time.
                     queue = await self._journal.work(
-                        f"{PREFIX}.ledger.>", _QUEUE, redeliver_s=self._road.alive_s, stream=LEDGER, most_open=-1
+                        f"{PREFIX}.ledger.>", _QUEUE, redeliver_s=3 * self._road.alive_s, stream=LEDGER, most_open=-1
                     )
                 messages = await queue.take(_AT_ONCE, _TAKE_S)
                 if messages:

@@ -2,9 +2,9 @@
 
 Before the first byte of an answer leaves, the broker has an *intent*: the entry that stands for the request should this
 gateway die, with what was reserved for it. It takes the way to the engine and the wait for its first token to get
-there. When the request has ended, its entry takes the intent's place. So of a request of which anything was answered
-the ledger has an entry, whenever the gateway is killed; only while the broker itself is away nothing is written ahead,
-which is counted as `ledger_away`.
+there; the first byte waits for it, also at a broker that is slow. When the request has ended, its entry takes the
+intent's place. So of a request of which anything was answered the ledger has an entry, whenever the gateway is killed;
+only while the broker itself is away nothing is written ahead, which is counted as `ledger_away`.
 """
 
 import asyncio
@@ -24,8 +24,10 @@ from stream_gateway.batches.faults import StoreAway
 _log = logging.getLogger(__name__)
 _FIRST_S: Final = 5.0
 """After its start a gateway's requests wait so long for the ledger to open."""
-_PATIENCE_S: Final = 1.0
-"""How long the first byte of an answer waits for the broker to have its intent."""
+_PATIENCE_S: Final = 15.0
+"""How long the first byte of an answer waits for a broker that is there to have its intent."""
+_LOOK_S: Final = 0.5
+"""How often it is seen meanwhile whether the broker is there."""
 _RETRY_S: Final = 0.5
 _AT_ONCE: Final = 128
 _MOST_WAITING: Final = 100_000
@@ -82,6 +84,8 @@ class Ledger:
         self._open = asyncio.Event()
         self._intents: dict[bytes, asyncio.Task[None]] = {}
         self._outbox: deque[_Waiting] = deque()
+        self._sending: list[_Waiting] = []
+        """Numbered, and not known to be at the broker: kept here, so that whoever follows after a fault sends them."""
         self._more = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -106,17 +110,24 @@ class Ledger:
             if self._kept:
                 self._faults.count("ledger_away")
             return
-        before = self._intents.get(request_id)
-        self._intents[request_id] = asyncio.create_task(self._send_intent(fields, before))
+        self._stop(request_id)
+        self._intents[request_id] = asyncio.create_task(self._send_intent(fields))
 
     async def intended(self, request_id: bytes) -> None:
-        """Wait until the intent is there; not for long, and not when there is none."""
-        if (task := self._intents.get(request_id)) is not None:
-            await asyncio.wait([task], timeout=_PATIENCE_S if self._open.is_set() else _FIRST_S)
+        """Wait until the intent is there; not when there is none, or no broker."""
+        if (task := self._intents.get(request_id)) is None:
+            return
+        for _ in range(int(_PATIENCE_S / _LOOK_S)):
+            await asyncio.wait([task], timeout=_LOOK_S)
+            if task.done():
+                return
+            if self._road is not None and not self._road.connected:
+                break
+        self._faults.note("ledger_away", "an answer begins of which the broker does not know")
 
     def note(self, request_id: bytes, fields: Fields) -> None:
         """Write the entry of a request that has ended."""
-        self._intents.pop(request_id, None)
+        self._stop(request_id)
         if not self._kept:
             return
         if len(self._outbox) >= _MOST_WAITING:
@@ -131,7 +142,7 @@ class Ledger:
             request_id: its.
             name: the same in hex.
         """
-        if self._intents.pop(request_id, None) is not None:
+        if self._stop(request_id):
             self._put(_Waiting(name, Slip()))
 
     async def give_up(self, fields: Fields) -> None:
@@ -142,19 +153,18 @@ class Ledger:
 
     async def follow(self) -> None:
         """Send what has been noted, until cancelled."""
-        sending: list[_Waiting] = []
         while True:
             await self._more.wait()
             if self._road is None:
                 self._more.clear()
                 continue
-            while self._outbox and len(sending) < _AT_ONCE:
-                sending.append(self._numbered(self._outbox.popleft()))
+            while self._outbox and len(self._sending) < _AT_ONCE:
+                self._sending.append(self._numbered(self._outbox.popleft()))
             try:
-                sending = await self._send(sending, self._road)
+                self._sending = await self._send(self._sending, self._road)
             except Exception:  # noqa: BLE001  (a bug must neither end the ledger nor be silent)
                 _log.exception("the ledger stumbled")
-            if sending:
+            if self._sending:
                 await asyncio.sleep(_RETRY_S)
             elif not self._outbox:
                 self._empty.set()
@@ -169,6 +179,17 @@ class Ledger:
                 await self._empty.wait()
                 end = Slip(self.chain.add("closed", self._clock()).decode())
                 await self._road.send(self.chain.name, "closed", end)
+
+    def _stop(self, request_id: bytes) -> bool:
+        """Write an intent no more, which is either known to be there or overtaken: what follows it is written after it.
+
+        Returns:
+            Whether there was one.
+        """
+        task = self._intents.pop(request_id, None)
+        if task is not None:
+            task.cancel()
+        return task is not None
 
     def _put(self, waiting: _Waiting) -> None:
         self._outbox.append(waiting)
@@ -202,16 +223,20 @@ class Ledger:
             self._faults.note("ledger_away", f"{len(left) + len(self._outbox):,} entries wait for the broker")
         return left
 
-    async def _send_intent(self, fields: Fields, before: "asyncio.Task[None] | None") -> None:
-        if before is not None:
-            await asyncio.wait([before])
+    async def _send_intent(self, fields: Fields) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_S):
                 await self._open.wait()  # a gateway answers a moment before its ledger is open
         if self._road is None:
             self._faults.count("ledger_away")
             return
-        try:
-            await self._road.send(self.chain.name, fields.id, Slip(intent=fields))
-        except StoreAway as error:
-            self._faults.note("ledger_away", error.message)
+        while True:
+            try:
+                await self._road.send(self.chain.name, fields.id, Slip(intent=fields))
+            except StoreAway as error:
+                self._faults.note("ledger_away", error.message)
+                if not self._road.connected:
+                    return
+                await asyncio.sleep(_RETRY_S)
+            else:
+                return
