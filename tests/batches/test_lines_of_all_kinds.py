@@ -126,7 +126,7 @@ async def test_cancel(press: Press, official: openai.AsyncOpenAI, engine: str) -
             before = sum(seen["ended"] == "aborted" for seen in await response.json())
         cancelled = await official.batches.cancel(made.id)
         assert cancelled.status in {"cancelling", "cancelled"}
-        async with asyncio.timeout(20), session.get(f"{engine}/events?aborted={before + 1}") as response:
+        async with asyncio.timeout(60), session.get(f"{engine}/events?aborted={before + 1}") as response:
             assert response.status == 200
     batch = await reach(official, made.id)
     assert batch.status == "cancelled"
@@ -174,7 +174,7 @@ async def test_revoked_key(press: Press) -> None:
             await doomed.batches.retrieve(made.id)
         records[place] = kept
         press.stage.write_keys()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     batch = await doomed.batches.retrieve(made.id)

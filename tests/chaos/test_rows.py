@@ -90,7 +90,7 @@ async def test_one_node_of_three_brokers(tmp_path):
 async def test_client_leaves(road):
     """A client that leaves aborts the engine's request, and no worker counts it any more."""
     await wait_hot(road, workers=2)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert await deeds.leave(road) > 0
         await deeds.leave_nothing(road)
 

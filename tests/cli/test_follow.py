@@ -18,7 +18,7 @@ class Watched:
 
     async def change(self, text):
         self.path.write_text(text)
-        return await asyncio.wait_for(self.said.get(), 10)
+        return await asyncio.wait_for(self.said.get(), 60)
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ async def refused(brokers, user, way, subject, *, expected, **where):
             await client.subscribe(subject)
         await client.flush()
         if expected:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await said.wait()
         return said.is_set()
 
@@ -121,7 +121,7 @@ async def arrives(brokers, sender, receiver, subject, **receives):
     async with connected(brokers, receiver, **receives) as listening, connected(brokers, sender, node=0) as speaking:
         await listening.subscribe(subject, cb=take)
         await listening.flush()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not got.is_set():
                 await speaking.publish(subject, b"x")
                 await speaking.flush()
@@ -209,7 +209,7 @@ async def test_relays_outside_work_through_their_leaf_node(brokers):
     async with connected(brokers, "gateway") as inside, connected(brokers, "relay", outside=True) as relay:
         await inside.subscribe(FAN_IN, cb=take)
         await inside.flush()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not got.is_set():
                 await relay.publish(FAN_IN, b"x")
                 await relay.flush()

@@ -150,7 +150,7 @@ class FakeWorker:
 
 async def until_closed(socket: ClientConnection, *messages: bytes) -> ConnectionClosed:
     """Send, then wait for the relay to close the socket; its close code and reason are in what is returned."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         try:
             for message in messages:
                 await socket.send(message)

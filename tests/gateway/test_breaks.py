@@ -84,7 +84,7 @@ async def test_a_silent_engine_is_given_up(bare: Gateway, client: aiohttp.Client
         status, body = await ask(bare, client, chat("local"))
         assert status == 200
         assert_broken(body, 1, "upstream_timeout")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await engine.left.wait()
 
 
@@ -94,7 +94,7 @@ async def test_no_first_token_in_time_is_a_timeout(bare: Gateway, client: aiohtt
     async with upstream(answer, silent=True) as engine:
         await configure(bare, tier("local", engine.url, first_token_timeout_s=0.3))
         status, body = await ask(bare, client, chat("local"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await engine.left.wait()
     assert status == 504
     assert error_of(body)["code"] == "upstream_timeout"

@@ -56,7 +56,7 @@ async def test_a_tier_that_says_nothing_is_replaced(bare: Gateway, client: aioht
         response, _ = await ask(bare, client)
         assert response.headers["x-stream-tier"] == "cloud"
         assert "local failed (upstream_timeout)" in response.headers["x-stream-reason"]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await first.left.wait()
 
 
@@ -135,7 +135,7 @@ async def test_a_tier_that_went_away_is_not_asked_until_it_is_back(
         assert response.headers["x-stream-tier"] == "cloud"
         response, _ = await ask(bare, client)
         assert "local is away" in response.headers["x-stream-reason"]
-        async with upstream(GOOD, port=port), asyncio.timeout(10):
+        async with upstream(GOOD, port=port), asyncio.timeout(60):
             while response.headers["x-stream-tier"] != "local":
                 response, _ = await ask(bare, client)
     assert response.headers["x-stream-tier"] == "local"

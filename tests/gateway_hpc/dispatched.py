@@ -75,7 +75,7 @@ class ScriptedDispatch(hpc_dispatch_pb2_grpc.HpcDispatchServicer):
     async def asked(self, check: Callable[[hpc_dispatch_pb2.RequestWorkerRequest], bool]) -> None:
         """Wait until a worker is asked for in such a way."""
         start = len(self.requests)
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(60), self._news:
             await self._news.wait_for(lambda: any(map(check, self.requests[start:])))
 
     async def WatchPool(self, request: Any, context: Any) -> AsyncIterator[hpc_dispatch_pb2.Pool]:  # noqa: N802  (the proto's name)
@@ -155,7 +155,7 @@ class Scene:
 
 async def until(get: Callable[[], Awaitable[Any]], check: Callable[[Any], bool]) -> Any:
     """Look again and again until it is as wanted."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not check(found := await get()):  # noqa: ASYNC110  (another process tells nobody)
             await asyncio.sleep(0.02)
     return found

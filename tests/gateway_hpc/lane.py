@@ -136,7 +136,7 @@ async def announcement(running: Parts) -> payloads.Announcement:
 
     await client.subscribe(subjects.lease_out(running.lease.id), cb=receive)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await heard
     finally:
         await client.close()
@@ -150,7 +150,7 @@ async def channel(
     gateway = Channel(NatsSettings(url=nats_url), new_id(), patience, limits)
     await gateway.start()
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await gateway.wait_connected()
         yield gateway
     finally:

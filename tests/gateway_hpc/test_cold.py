@@ -24,7 +24,7 @@ async def events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 async def comment(response: aiohttp.ClientResponse, words: str) -> str:
     """Read until a comment holds these words."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         async for event in events(response):
             assert event.startswith(b": "), event
             if words in (said := event.decode()):

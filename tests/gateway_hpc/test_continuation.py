@@ -232,7 +232,7 @@ async def test_client_leaves_a_continuation(pair):
                 break
     assert not any(map(pair.channel.running_on, pair.hands.alive))
     mine: list[dict] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while [request["ended"] for request in mine] != ["aborted", "aborted"]:
             seen = await asked_of(pair.hands.parts.engine_url)
             mine = [request for request in seen if request["body"].get("script", {}).get("tokens") == FOR_EVER]

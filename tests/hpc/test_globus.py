@@ -338,7 +338,7 @@ class Stream:
         """More of the answer comes, again and again."""
         for _ in range(5):
             self._news.clear()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await self._news.wait()
 
     async def _undisturbed(self, length):

@@ -44,7 +44,7 @@ async def recorded(broker, kept, lease, wanted):
     """Wait until a lease's record in the bucket is as wanted; gives bucket and entry."""
     client = await nats.connect(broker)
     bucket = await Bucket.open(client, kept["LEASE_BUCKET"], replicas=1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not wanted(entry := await bucket.read(lease.hex())):  # noqa: ASYNC110  (see below)
             await asyncio.sleep(0.02)  # the broker tells, but a poll is less to read
     return client, bucket, entry

@@ -46,7 +46,7 @@ def local(tmp_path):
 async def first_line(folder):
     """Wait for a worker's first line; the log tells it."""
     log = folder / "workers" / f"{JOB.lease}.log"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while b"\n" not in (  # noqa: ASYNC110  (see below)
             text := log.read_bytes() if log.exists() else b""
         ):

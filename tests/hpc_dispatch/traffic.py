@@ -52,7 +52,7 @@ async def answer(road, session):
 
 
 async def until(condition):
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  (see below)
             await asyncio.sleep(0.05)  # other processes tell nobody
 

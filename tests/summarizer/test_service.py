@@ -46,7 +46,7 @@ async def test_count(service: Program, certificates: Path) -> None:
         async def count(model: str, content: Any) -> pb.CountReply:
             talk = pb.Conversation(messages_json=encode([said("user", content)]))
             request = pb.CountRequest(conversation=talk, target=pb.Target(tier="local", model=model))
-            reply: pb.CountReply = await summarizer.Count(request, timeout=10)
+            reply: pb.CountReply = await summarizer.Count(request, timeout=60)
             return reply
 
         exact, rough = await count("tiny", "Hi"), await count("unknown", "Hi")
@@ -63,7 +63,7 @@ async def test_fit(service: Program, certificates: Path) -> None:
     async with channel(service, certificates) as open_one:
         summarizer = stub(open_one)
         messages = long_talk(20)
-        reply = await summarizer.Fit(to_fit(messages, cache_scope="key-1"), timeout=10)
+        reply = await summarizer.Fit(to_fit(messages, cache_scope="key-1"), timeout=60)
         assert reply.fits
         assert reply.exact
         assert reply.method == pb.METHOD_EXTRACT
@@ -77,11 +77,11 @@ async def test_fit(service: Program, certificates: Path) -> None:
             f"{reply.tokens_before:,} tokens became {reply.tokens_after:,} of 1,800;"
             f" messages {span.first}-{span.last} condensed by extraction (no model is configured to condense)"
         )
-        again = await summarizer.Fit(to_fit(messages, cache_scope="key-1"), timeout=10)
+        again = await summarizer.Fit(to_fit(messages, cache_scope="key-1"), timeout=60)
         assert again == reply
         unchanged = to_fit(fitted)
         unchanged.conversation.messages_json = reply.messages_json
-        same = await summarizer.Fit(unchanged, timeout=10)
+        same = await summarizer.Fit(unchanged, timeout=60)
         assert (same.method, same.messages_json) == (pb.METHOD_UNCHANGED, reply.messages_json)
         assert same.tokens_before == same.tokens_after == reply.tokens_after
         assert not same.condensed
@@ -90,7 +90,7 @@ async def test_fit(service: Program, certificates: Path) -> None:
 async def test_fit_by_estimate(service: Program, certificates: Path) -> None:
     """Without a tokenizer the budget has a margin, and the note says that counts are estimates."""
     async with channel(service, certificates) as open_one:
-        reply = await stub(open_one).Fit(to_fit(long_talk(20), model="unknown"), timeout=10)
+        reply = await stub(open_one).Fit(to_fit(long_talk(20), model="unknown"), timeout=60)
         assert (reply.fits, reply.exact) == (True, False)
         assert reply.tokens_after <= 2000 - 200 - 32 - 40
         assert reply.note.endswith("(token counts are estimates)")
@@ -100,13 +100,13 @@ async def test_forbidden(service: Program, certificates: Path) -> None:
     """Where condensing is forbidden, the answer is whether it fits, with the counts, and nothing is changed."""
     async with channel(service, certificates) as open_one:
         summarizer = stub(open_one)
-        long = await summarizer.Fit(to_fit(long_talk(20), forbid_condensing=True), timeout=10)
+        long = await summarizer.Fit(to_fit(long_talk(20), forbid_condensing=True), timeout=60)
         assert not long.fits
         assert long.messages_json == b""
         assert long.tokens_before == long.tokens_after > 1800
         assert long.note.endswith("at most 1,800 fit, and condensing is forbidden")
         short = to_fit([said("user", "Hi")], forbid_condensing=True)
-        reply = await summarizer.Fit(short, timeout=10)
+        reply = await summarizer.Fit(short, timeout=60)
         assert (reply.fits, reply.messages_json) == (True, short.conversation.messages_json)
 
 
@@ -117,7 +117,7 @@ async def test_one_giant_question(service: Program, certificates: Path) -> None:
     messages = [*long_talk(3), said("user", "\n".join(giant))]
     async with channel(service, certificates) as open_one:
         summarizer = stub(open_one)
-        reply = await summarizer.Fit(to_fit(messages), timeout=10)
+        reply = await summarizer.Fit(to_fit(messages), timeout=60)
         assert (reply.fits, reply.method) == (True, pb.METHOD_EXTRACT)
         assert reply.tokens_after <= 1800 < reply.tokens_before
         last = json.loads(reply.messages_json)[-1]
@@ -127,7 +127,7 @@ async def test_one_giant_question(service: Program, certificates: Path) -> None:
         assert LEFT_OUT in last["content"]
         assert "stands in Oslo" in last["content"]
         assert reply.condensed[-1].last == len(messages) - 1
-        refused = await summarizer.Fit(to_fit(messages, forbid_condensing=True), timeout=10)
+        refused = await summarizer.Fit(to_fit(messages, forbid_condensing=True), timeout=60)
         assert (refused.fits, refused.messages_json) == (False, b"")
 
 
@@ -135,7 +135,7 @@ async def test_a_system_prompt_is_never_cut(service: Program, certificates: Path
     """What instructs the model is sent whole or not at all; the note gives both numbers."""
     messages = [said("system", "Obey the rules. " * 1500), said("user", "Why?")]
     async with channel(service, certificates) as open_one:
-        reply = await stub(open_one).Fit(to_fit(messages), timeout=10)
+        reply = await stub(open_one).Fit(to_fit(messages), timeout=60)
         assert (reply.fits, reply.messages_json) == (False, b"")
         assert reply.note == (
             f"system prompt and last turn alone take {reply.tokens_after:,} tokens, at most 1,800 fit"
@@ -167,7 +167,7 @@ async def test_invalid_argument(request_: pb.FitRequest, details: str, service: 
             await summarizer.Fit(request_, timeout=20)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert caught.value.details() == details
-        assert (await summarizer.Fit(to_fit([said("user", "Hi")]), timeout=10)).fits
+        assert (await summarizer.Fit(to_fit([said("user", "Hi")]), timeout=60)).fits
 
 
 async def test_many_at_once(service: Program, certificates: Path) -> None:
@@ -175,7 +175,7 @@ async def test_many_at_once(service: Program, certificates: Path) -> None:
     async with channel(service, certificates) as open_one:
         summarizer = stub(open_one)
         fits = [summarizer.Fit(to_fit(long_talk(15 + n)), timeout=30) for n in range(30)]
-        health = health_pb2_grpc.HealthStub(open_one).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        health = health_pb2_grpc.HealthStub(open_one).Check(health_pb2.HealthCheckRequest(), timeout=60)
         replies = await asyncio.gather(*fits)
         assert all(reply.fits and reply.tokens_after <= 1800 for reply in replies)
         assert (await health).status == health_pb2.HealthCheckResponse.SERVING
@@ -188,7 +188,7 @@ async def test_no_certificate_no_answer(service: Program, certificates: Path) ->
     for stranger in (grpc.aio.secure_channel(target, strangers), grpc.aio.insecure_channel(target)):
         async with stranger:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub(stranger).Fit(to_fit([said("user", "Hi")]), timeout=5)
+                await stub(stranger).Fit(to_fit([said("user", "Hi")]), timeout=60)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -196,7 +196,7 @@ async def test_conversations_are_not_logged(service: Program, certificates: Path
     """Even at the most talkative level the log holds ids and counts, never text."""
     async with channel(service, certificates) as open_one:
         messages = [*long_talk(20), said("user", "xylophone zeitgeist")]
-        await stub(open_one).Fit(to_fit(messages, request_id="r-logged"), timeout=10)
+        await stub(open_one).Fit(to_fit(messages, request_id="r-logged"), timeout=60)
     assert "r-logged" in service.log()
     assert "METHOD_EXTRACT" in service.log()
     assert "xylophone" not in service.log()
@@ -258,7 +258,7 @@ async def test_model_and_fallback(certificates: Path, config: Path) -> None:
                 assert slow.fits
                 assert slow.tokens_after <= 1800
                 assert took < 2  # it would hang for ever otherwise
-                await asyncio.wait_for(script.left.wait(), 5)
+                await asyncio.wait_for(script.left.wait(), 60)
             assert "secret-key" not in program.log()
 
 

@@ -41,7 +41,7 @@ def parts(processes):
 
 async def ended(program) -> int:
     """Wait for the worker's end."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await asyncio.to_thread(program.process.wait)
 
 
@@ -109,7 +109,7 @@ async def test_an_engine_that_says_that_its_core_has_died(parts):
             assert "is not ready any more, restart 1 of 2" in away.note
             await heard.until(lambda status: status.engine_ready, after=len(heard.statuses))
             assert b"[DONE]" in await answer(parts, gateway, {"tokens": 3})
-            _, alive = await asyncio.to_thread(psutil.wait_procs, before, timeout=10)
+            _, alive = await asyncio.to_thread(psutil.wait_procs, before, timeout=60)
             assert alive == []
 
 
@@ -224,5 +224,5 @@ async def test_a_killed_worker_leaves_nothing_of_its_engine(parts):
         children = psutil.Process(program.process.pid).children(recursive=True)
         assert "sleep" in [child.name() for child in children]
         program.process.kill()
-        _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=10)
+        _, alive = await asyncio.to_thread(psutil.wait_procs, children, timeout=60)
         assert alive == []

@@ -28,7 +28,7 @@ def parts(processes):
 
 
 async def ended(program) -> int:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await asyncio.to_thread(program.process.wait)
 
 

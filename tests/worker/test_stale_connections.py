@@ -51,6 +51,6 @@ async def test_kept_connections_that_are_closed_are_passed_over():
 
 async def test_an_engine_that_loses_every_connection_is_an_error():
     """It is not asked for ever."""
-    async with engine(answers=0) as url, aiohttp.ClientSession() as session, asyncio.timeout(10):
+    async with engine(answers=0) as url, aiohttp.ClientSession() as session, asyncio.timeout(60):
         with pytest.raises((aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)):
             await ask(session, url)

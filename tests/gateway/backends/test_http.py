@@ -159,7 +159,7 @@ async def test_a_watcher_that_overhears_its_cancellation(engine: Engine, monkeyp
     monkeypatch.setattr(tier, "_probe", lose_one)
     await tier.start()
     await probing.wait()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await tier.aclose()
     assert overheard == 1
     assert tier._watcher is not None
