@@ -1,9 +1,10 @@
 """`make conformance`: independent clients and suites against our server; last line JSON.
 
-Each suite is a process with a time limit. What can't be installed or run is skipped with its reason, in a list at the
-end; a suite that fails prints its output's tail. Exit code 1 when one failed.
+Each suite is a process with a time limit, and two run at once. What can't be installed or run is skipped with its
+reason, in a list at the end; a suite that fails prints its output's tail. Exit code 1 when one failed.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +23,9 @@ ROOT = HERE.parent.parent
 CACHE = ROOT / ".cache" / "conformance"
 PYTHON = CACHE / "venv/bin/python"
 NODE = CACHE / "node/node_modules"
-LIMIT_S = 150
+LIMIT_S = 600
+"""For one suite: in CI they have what other tests leave of the processor."""
+AT_ONCE = 2
 TAIL = 150
 
 PYTHON_SUITES = {
@@ -58,14 +62,24 @@ class Outcome:
     seconds: float
 
 
-def suites(house: House) -> list[Suite]:
-    """List all suites, with what stands in their way."""
+def suites(house: House, examples: int) -> list[Suite]:
+    """List all suites, with what stands in their way; the longest comes first.
+
+    Args:
+        house: what they run against.
+        examples: of requests for each operation, that schemathesis makes up beside its systematic ones.
+    """
     no_python = "" if PYTHON.exists() else "its packages are not installed (make conformance installs them)"
     if shutil.which("node") is None:
         no_node = "node is not installed"
     else:
         no_node = "" if (NODE / "openai").is_dir() else "its npm packages are not installed"
-    found = [
+    schema = [str(PYTHON.with_name("st")), "run", f"{house.gateway.url}/openapi.json", "--checks", "all"]
+    schema += ["--exclude-checks", UNCHECKED, "--max-examples", str(examples), "--phases", "examples,coverage,fuzzing"]
+    schema += ["--suppress-health-check", SLOWEST, "--continue-on-failure", "--generation-deterministic"]
+    schema += ["--header", f"Authorization: Bearer {house.gateway.stage.keys['admin']}", "--request-timeout", "20"]
+    found = [Suite("schemathesis", schema, no_python)]
+    found += [
         Suite(
             name,
             [str(PYTHON), "-m", "pytest", "-q", "-c", str(HERE / "suites/pytest.ini"), str(HERE / "suites" / file)],
@@ -77,11 +91,6 @@ def suites(house: House) -> list[Suite]:
     for profile in ("chat", "modern"):
         scan = ["node", str(NODE / "compatcanary/src/cli.js"), "scan", "--base-url", f"{house.gateway.url}/v1"]
         found.append(Suite(f"compatcanary, {profile}", [*scan, "--model", "stage/play", "--profile", profile], no_node))
-    schema = [str(PYTHON.with_name("st")), "run", f"{house.gateway.url}/openapi.json", "--checks", "all"]
-    schema += ["--exclude-checks", UNCHECKED, "--max-examples", "15", "--phases", "examples,coverage,fuzzing"]
-    schema += ["--suppress-health-check", SLOWEST, "--continue-on-failure", "--generation-deterministic"]
-    schema += ["--header", f"Authorization: Bearer {house.gateway.stage.keys['all']}", "--request-timeout", "20"]
-    found.append(Suite("schemathesis", schema, no_python))
     return found
 
 
@@ -114,16 +123,20 @@ def run(suite: Suite, environment: dict[str, str], folder: Path) -> Outcome:
 
 def main() -> int:
     """Run all, or those whose names have a word of the command line in them."""
-    chosen = sys.argv[1:]
+    words = argparse.ArgumentParser(prog="conformance", description=__doc__)
+    words.add_argument("chosen", nargs="*", help="words in the names of suites")
+    words.add_argument("--examples", type=int, default=15, help="of schemathesis, for each operation")
+    asked = words.parse_args()
     with tempfile.TemporaryDirectory(prefix="stream-conformance-") as made:
         folder = Path(made)
-        with run_house(folder) as house:
+        with run_house(folder) as house, ThreadPoolExecutor(AT_ONCE) as pool:
             environment = house.environment()
-            outcomes = [
-                run(suite, environment, folder)
-                for suite in suites(house)
-                if not chosen or any(word in suite.name for word in chosen)
+            chosen = [
+                suite
+                for suite in suites(house, asked.examples)
+                if not asked.chosen or any(word in suite.name for word in asked.chosen)
             ]
+            outcomes = list(pool.map(lambda suite: run(suite, environment, folder), chosen))
             faults = house.gateway.lines("request failed")
     print()
     for outcome in outcomes:

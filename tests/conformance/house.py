@@ -75,9 +75,11 @@ def run_house(folder: Path) -> Iterator[House]:
     try:
         with played() as url, programs.start("stream_engine", env=engine) as real:
             stage = Stage(folder, {"tiers": _tiers(url, str(real.ready["base_url"]).removesuffix("/v1"))})
+            stage.add_key("admin", admin=True)
             write_private(folder / "batch.key", secrets.token_hex(32).encode())
             environment = {
                 "STREAM_GATEWAY__NATS__URL": broker.url,
+                "STREAM_GATEWAY__STATE_DIR": str(folder / "state"),
                 "STREAM_GATEWAY__BATCH_KEY_FILE": str(folder / "batch.key"),
                 "STREAM_GATEWAY__BATCHES__LOOK_S": "0.2",
             }
