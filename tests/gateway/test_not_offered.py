@@ -75,6 +75,9 @@ async def test_a_completion_that_is_to_be_kept(official: openai.AsyncOpenAI) -> 
     with pytest.raises(openai.NotFoundError) as listed:
         await official.chat.completions.list()
     assert "POST /v1/responses" in listed.value.message
+    with pytest.raises(openai.APIStatusError) as changed:
+        await official.put("/chat/completions", cast_to=object)
+    assert (changed.value.status_code, changed.value.response.headers["allow"]) == (405, "GET, POST")
 
 
 async def test_a_response_in_the_background(official: openai.AsyncOpenAI) -> None:

@@ -168,7 +168,9 @@ WRONG: list[tuple[dict[str, Any], str, type[InvalidRequest]]] = [
 
 def test_a_wrong_choice_is_told_the_right_ones() -> None:
     """Of a field that has a few values the error names just these."""
-    with pytest.raises(InvalidRequest, match=r"truncation: invalid enum value 'some', one of auto, disabled is expected"):
+    with pytest.raises(
+        InvalidRequest, match=r"truncation: invalid enum value 'some', one of auto, disabled is expected"
+    ):
         chat(truncation="some")
 
 

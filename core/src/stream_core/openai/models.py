@@ -25,6 +25,7 @@ _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+_Model = Annotated[_Name, msgspec.Meta(examples=["auto"])]
 
 
 class Part(msgspec.Struct):
@@ -77,7 +78,7 @@ class ResponseFormat(msgspec.Struct):
 class ChatBody(msgspec.Struct):
     """The whole request."""
 
-    model: _Name
+    model: _Model
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None

@@ -22,14 +22,14 @@ OUTSIDE: Final = frozenset({TOKENIZE})
 
 _AUTO: Final = "auto"
 _MOST_INPUTS: Final = 2048
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+_Model = Annotated[str, msgspec.Meta(min_length=1, max_length=300, examples=["auto"])]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class CompletionBody(msgspec.Struct):
     """A request for the continuation of a text."""
 
-    model: _Name
+    model: _Model
     prompt: str | list[Any]
     """A text, several, or the numbers of tokens."""
     stream: bool | None = None
@@ -53,7 +53,7 @@ class CompletionBody(msgspec.Struct):
 class EmbeddingBody(msgspec.Struct):
     """A request for vectors."""
 
-    model: _Name
+    model: _Model
     input: str | list[Any]
     """A text, several, or the numbers of tokens."""
     encoding_format: str | None = None
@@ -65,13 +65,13 @@ class ModerationBody(msgspec.Struct):
     """A request for a verdict on texts or images."""
 
     input: str | list[Any]
-    model: _Name = _AUTO
+    model: _Model = _AUTO
 
 
 class TokenizeBody(msgspec.Struct):
     """A request for the tokens of a text, or of a conversation."""
 
-    model: _Name
+    model: _Model
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
 

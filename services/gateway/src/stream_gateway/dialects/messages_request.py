@@ -27,6 +27,7 @@ from stream_core.openai.models import ChatRequest, chat_of, read_object, typed
 from stream_gateway.dialects.messages_blocks import Block, messages_of, system_text
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+_Model = Annotated[_Name, msgspec.Meta(examples=["auto"])]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _LOW_BUDGET: Final = 4_096
 _MEDIUM_BUDGET: Final = 16_384
@@ -93,7 +94,7 @@ class OutputConfig(msgspec.Struct, forbid_unknown_fields=True):
 class MessagesBody(msgspec.Struct):
     """The whole request."""
 
-    model: _Name
+    model: _Model
     messages: Annotated[list[Turn], msgspec.Meta(min_length=1)]
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     system: str | list[Block] | None = None

@@ -25,7 +25,7 @@ import msgspec
 from stream_core.errors import InvalidRequest, Unsupported
 from stream_core.openai.models import read_object, typed
 
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+_Model = Annotated[str, msgspec.Meta(min_length=1, max_length=300, examples=["auto"])]
 _LOGPROBS: Final = "message.output_text.logprobs"
 _INCLUDES: Final = frozenset({_LOGPROBS, "reasoning.encrypted_content"})
 """Encrypted thoughts are asked for by clients that keep nothing here; ours are never encrypted, so there are none."""
@@ -81,7 +81,7 @@ class Text(msgspec.Struct, forbid_unknown_fields=True):
 class ResponseBody(msgspec.Struct):
     """The whole request."""
 
-    model: _Name
+    model: _Model
     input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None

@@ -110,7 +110,7 @@ class AskRoute:
             else:
                 words = f"{scope['method'][:20]} is not allowed here, POST is"
                 reply = self._dialect.reply(MethodNotAllowed(words), request_id)
-                reply.headers.append((b"allow", b"POST"))
+                reply.headers.append((b"allow", b"GET, POST" if self._unlisted else b"POST"))
             await send_reply(send, reply, [(b"x-request-id", request_id.encode("ascii"))])
             return
         exchange = _Exchange(receive, send, self._dialect)
