@@ -23,7 +23,7 @@ ROOT = HERE.parent.parent
 CACHE = ROOT / ".cache" / "conformance"
 PYTHON = CACHE / "venv/bin/python"
 NODE = CACHE / "node/node_modules"
-LIMIT_S = 600
+LIMIT_S = 900
 """For one suite: in CI they have what other tests leave of the processor."""
 AT_ONCE = 2
 SEQUENCES = 40
@@ -93,9 +93,12 @@ def suites(house: House, examples: int) -> list[Suite]:
         for name, file in PYTHON_SUITES.items()
     ]
     found.append(Suite("openai (Node)", ["node", str(CACHE / "node/openai_node.mjs")], no_node))
+    patient = ["--timeout", str(PATIENCE_S)]
     for profile in ("chat", "modern"):
         scan = ["node", str(NODE / "compatcanary/src/cli.js"), "scan", "--base-url", f"{house.gateway.url}/v1"]
-        found.append(Suite(f"compatcanary, {profile}", [*scan, "--model", "stage/play", "--profile", profile], no_node))
+        found.append(
+            Suite(f"compatcanary, {profile}", [*scan, "--model", "stage/play", "--profile", profile, *patient], no_node)
+        )
     return found
 
 
