@@ -29,7 +29,7 @@ test: .venv/installed  ## all tests, with real parts (about 10 minutes on 2 core
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc --ignore=tests/deploy
 
 test-parts: .venv/installed  ## install what the tests need beside the project's own environment; they do it by themselves too
-	@mkdir -p .cache && tests/observability/install.sh && tests/hpc/install.sh && tests/deploy/install.sh && tests/conformance/install.sh && tests/conformance/install.sh
+	@mkdir -p .cache && tests/observability/install.sh && tests/hpc/install.sh && tests/deploy/install.sh && tests/conformance/install.sh
 
 test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute and vLLM (at most 20 minutes)
 	@mkdir -p .cache && tests/hpc/install.sh
