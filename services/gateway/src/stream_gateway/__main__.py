@@ -92,7 +92,7 @@ async def serve(stop: asyncio.Event) -> None:
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        fetcher = Fetcher(settings.fetch_urls)
+        fetcher = Fetcher(settings.fetch_urls, most_pixels=settings.max_image_pixels)
         book, ledger, till = _books(settings, spending, registry)
         attended = AttendedPipeline(judge, fitting, till, fetcher)
         lines_way = Pipeline(judge, fitting, till, fetcher)
