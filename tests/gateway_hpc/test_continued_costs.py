@@ -18,7 +18,7 @@ from gateway_hpc.gate import Gate, gate
 from gateway_limits.bank import known
 from gateway_limits.books import entry_of, requests
 
-from stream_core.api_keys import KeyLimits
+from stream_core.api_keys import Limits
 from stream_core.audit.entries import Fields
 from stream_core.files import write_private
 from stream_core.rpc import hpc_dispatch_pb2
@@ -52,7 +52,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene
 async def key(stage: Scene) -> str:
     """A key with limits that nothing here reaches; its name."""
     name = secrets.token_hex(4)
-    stage.gateway.stage.add_key(name, limits=KeyLimits(tokens_per_month=20_000, dollars_per_month=5.0))
+    stage.gateway.stage.add_key(name, limits=Limits(tokens_per_month=20_000, dollars_per_month=5.0))
     await known(stage.client, stage.gateway, name)
     return name
 
