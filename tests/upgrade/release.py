@@ -1,7 +1,8 @@
 """The sources of the release before this one, out of the repository's own history.
 
-`previous` names its commit: whoever releases writes the new release's there. Its programs run beside this tree's, in
-the same environment: `PYTHONPATH` puts their code before ours.
+`previous` names its commit (`programs`), and that of the last gateway before the newest migration (`tables`): whoever
+releases, or adds a migration, writes the new one there. Its programs run beside this tree's, in the same environment:
+`PYTHONPATH` puts their code before ours.
 """
 
 import io
@@ -31,9 +32,9 @@ class Release:
         return os.pathsep.join(str(self.folder / program / "src") for program in _PROGRAMS)
 
 
-def previous(folder: Path) -> Release:
-    """Unpack it; skips the test where the history is not there."""
-    commit = _PREVIOUS.read_text().strip()
+def previous(folder: Path, what: str) -> Release:
+    """Unpack one of the two; skips the test where the history is not there."""
+    commit = dict(line.split() for line in _PREVIOUS.read_text().splitlines())[what]
     git = ("git", "-C", str(ROOT))
     try:
         packed = subprocess.run(

@@ -8,6 +8,7 @@ backward | now    | before | before   | before, and now
 
 import asyncio
 import contextlib
+import json
 import struct
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -52,8 +53,9 @@ class Mixed:
 @contextlib.contextmanager
 def mixed(folder: Path, services: str, worker: str, gateway: str) -> Iterator[Mixed]:
     """Run a road; each part gets the `PYTHONPATH` of its release, empty for this one's."""
-    command = ["/usr/bin/env", f"PYTHONPATH={worker}", sys.executable, "-m", "stream_worker"]
-    with run_road(folder, relays=2, env={"PYTHONPATH": services}, cluster={"worker_command": command}) as running:
+    command = json.dumps(["/usr/bin/env", f"PYTHONPATH={worker}", sys.executable, "-m", "stream_worker"])
+    parts = {"PYTHONPATH": services, "STREAM_HPC_DISPATCH__WORKER_COMMAND": command}
+    with run_road(folder, relays=2, env=parts) as running:
         env = {**road._service(running, "gateway", 0), "PYTHONPATH": gateway}
         other = running.stack.enter_context(programs.start("stream_gateway", env=env))
         asyncio.run(wait_hot(running))
