@@ -40,6 +40,7 @@ async def migrate(database: Database, target: str = "head") -> str:
         async with database.reading() as connection:
             if await connection.run_sync(current) == HEAD:
                 return HEAD
+    await asyncio.to_thread(_load)
     async with database.writing(_PATIENCE_S) as connection:
         if not database.sqlite:  # there, who writes has the file to themselves
             while not await connection.scalar(  # noqa: ASYNC110  (the lock of another process)
@@ -62,10 +63,17 @@ def known() -> list[str]:
     return [script.revision for script in scripts.walk_revisions()][::-1]
 
 
+def _load() -> None:
+    """Load what is slow to load, and rarely needed, before anybody waits for the lock."""
+    import alembic.runtime.environment  # noqa: PLC0415
+    import alembic.script  # noqa: F401, PLC0415
+
+
 def _scripts() -> "tuple[ScriptDirectory, Config]":
-    from alembic.config import Config  # noqa: PLC0415  (slow to load, and rarely needed)
+    from alembic.config import Config  # noqa: PLC0415  (as above)
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # what it tells of itself; what was done is said below
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("version_locations", str(MIGRATIONS))
@@ -90,5 +98,6 @@ def upgrade(connection: Connection, target: str) -> str:
     with EnvironmentContext(config, scripts, fn=steps, destination_rev=target) as environment:
         environment.configure(connection=connection)
         environment.run_migrations()
-    _log.info("the accounts' tables were brought up to date", extra={"before": before, "now": current(connection)})
+    if (now := current(connection)) != before:
+        _log.info("the accounts' tables were brought up to date", extra={"before": before, "now": now})
     return before
