@@ -13,6 +13,8 @@ from packaging.utils import canonicalize_name
 
 _ENTRY: Final = re.compile(r"^(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)", re.MULTILINE)
 OURS: Final = "stream-"
+UNUSED: Final = frozenset({"huggingface-hub"})
+"""Required, and never imported: `tokenizers` fetches vocabularies from a hub with it; ours are files."""
 
 
 def read_lock(path: Path) -> dict[str, str]:
@@ -29,7 +31,7 @@ def read_lock(path: Path) -> dict[str, str]:
 
 
 def needed(programs: Iterable[str], *, python: str) -> set[str]:
-    """Find all distributions that programs need on Linux, ours left out.
+    """Find all distributions that programs need on Linux, ours and the unused left out.
 
     Args:
         programs: requirements such as "stream-hpc-dispatch[globus]"; they are installed here.
@@ -42,6 +44,8 @@ def needed(programs: Iterable[str], *, python: str) -> set[str]:
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
+        if name in UNUSED:
+            continue
         found.add(name)
         for extra in ("", *requirement.extras):
             if (name, extra) not in seen:
