@@ -37,9 +37,10 @@ IMAGES: Final = {
 """Module that runs, and what is installed."""
 UNWEIGHED: Final = frozenset({"engine"})
 WORKS: Final = """
-import ctypes, os, pathlib, ssl, sys, zoneinfo
+import ctypes, os, pathlib, ssl, sys, sysconfig, zoneinfo
 # A shared object that was stripped wrongly, or whose library went, does not load.
-found = [path for path in pathlib.Path(sys.prefix).rglob("*.so*") if path.is_file()]
+places = pathlib.Path(sys.prefix), pathlib.Path(sysconfig.get_path("stdlib"))
+found = [path for place in places for path in place.rglob("*.so*") if path.is_file()]
 for path in found:
     ctypes.CDLL(str(path), os.RTLD_NOW)
 assert ssl.create_default_context().get_ca_certs(), "no authorities"

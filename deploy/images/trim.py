@@ -18,14 +18,13 @@ PACKAGES: Final[Mapping[str, str]] = {
         libsemanage-common libsepol2 libaudit1 libaudit-common libcap-ng0 sysvinit-utils init-system-helpers""",
     "disks: a container has none of its own": """
         e2fsprogs libext2fs2 libext2fs2t64 libss2 logsave mount util-linux util-linux-extra bsdutils libblkid1 libmount1
-        libsmartcols1 libudev1 libsystemd0""",
+        libsmartcols1 libudev1 liblastlog2-2""",
     "Python's installers: the environment is complete": """
         python3-venv python3.11-venv python3.13-venv python3-pip-whl python3-setuptools-whl python3-lib2to3
         python3-distutils""",
     "package managers, and what they alone link: nothing is installed at run time": """
-        apt libapt-pkg6.0 libapt-pkg7.0 gpgv sqv debian-archive-keyring libgcrypt20 libgpg-error0 libgnutls30
-        libhogweed6 libnettle8 libp11-kit0 libtasn1-6 libidn2-0 libunistring2 liblz4-1 libxxhash0 libseccomp2
-        tar""",
+        apt libapt-pkg6.0 libapt-pkg7.0 gpgv sqv debian-archive-keyring libgnutls30 libhogweed6 libhogweed6t64
+        libnettle8 libnettle8t64 libp11-kit0 libtasn1-6 libidn2-0 libunistring2 libxxhash0 libseccomp2 tar""",
     "Perl, for maintainers' scripts alone, and debconf, which is written in it": "debconf perl-base",
     "what a person at a shell would use; sh and coreutils stay": "bash diffutils mawk ncurses-bin",
     "the installer itself; the list of what is installed stays, for scanners": "dpkg",
