@@ -100,7 +100,8 @@ def _prepare(name: str, settings: Settings) -> Path:
     shutil.rmtree(context, ignore_errors=True)
     wheels = context / "wheels"
     wheels.mkdir(parents=True)
-    shutil.copy2(HERE / "trim.py", context)
+    for script in ("trim.py", "lend.py"):
+        shutil.copy2(HERE / script, context)
     requirements = context / "requirements.txt"
     requirements.write_text(locked.subset(ROOT / "requirements.lock", programs, python=settings.python))
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (34, 28, 17)] + [

@@ -19,5 +19,5 @@ chroot "$place" apt-get clean
 rm -rf "$place"/var/lib/apt/lists/*
 number="$(. "$place/etc/os-release" && echo "$VERSION_ID")"
 commit "$place" "localhost/base:$number"
-chroot "$place" sh -c 'apt-get update -q && apt-get install -qy --no-install-recommends binutils'
+chroot "$place" sh -c 'apt-get update -q && apt-get install -qy --no-install-recommends binutils libgomp1'
 commit "$place" "localhost/base-build:$number"

@@ -7,7 +7,7 @@ ARG BUILD_IMAGE=docker.io/library/python:3.13.9-bookworm
 FROM ${BASE_IMAGE} AS base
 
 FROM ${BUILD_IMAGE} AS build
-COPY trim.py /build/
+COPY trim.py lend.py /build/
 COPY --from=base / /build/base
 RUN python /build/trim.py base /build/base
 COPY requirements.txt /build/
@@ -20,10 +20,11 @@ RUN python -m venv /build/tools \
     --find-links /build/wheels --require-hashes --requirement /build/requirements.txt \
   && /build/tools/bin/pip --python /opt/stream/bin/python install --no-cache-dir --no-index --no-deps /build/wheels/stream_*.whl \
   && python /build/trim.py environment /opt/stream \
+  && python /build/lend.py /opt/stream /build/base \
   && printf '#!/bin/sh\nexec python -m %s "$@"\n' "${MODULE}" > /opt/stream/bin/program \
   && chmod 0755 /opt/stream/bin/program
 
-# From nothing, so that what was taken out is in no layer. Two layers: the first is the same for every program.
+# From nothing, so that what was taken out is in no layer. Two layers: the first is the same for all but the engine.
 FROM scratch
 # hadolint ignore=DL3067
 COPY --from=build /build/base /
