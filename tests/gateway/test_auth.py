@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from stream_core.api_keys import KeyFile, KeyLimits, KeyRecord, digest, dump_keys, new_key
+from stream_core.api_keys import KeyFile, KeyRecord, Limits, digest, dump_keys, new_key
 from stream_core.errors import ConfigError, Unauthenticated
-from stream_gateway.accounts.principal import Limits, Subject
+from stream_gateway.accounts.principal import Subject
 from stream_gateway.auth import Keyring
 
 KEY, RECORD = new_key("one", now=0, tiers=["local"], privacy="internal")
@@ -38,7 +38,7 @@ def lets_in(keyring: Keyring, key: str) -> bool:
 
 def test_a_valid_key_is_a_principal(tmp_path: Path) -> None:
     """A key gives its id, what it may use, and its limits; its principal is found by its id, too."""
-    limited, record = new_key("three", now=0, models=["m"], admin=True, limits=KeyLimits(tokens_per_minute=9))
+    limited, record = new_key("three", now=0, models=["m"], admin=True, limits=Limits(tokens_per_minute=9))
     keyring = Keyring(write(tmp_path / "keys", RECORD, OTHER_RECORD, record))
     principal = keyring.find(digest(KEY))
     assert (principal.id, principal.tiers, principal.privacy) == (RECORD.id, {"local"}, "internal")

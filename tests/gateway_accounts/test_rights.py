@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream_core.api_keys import Limits
 from stream_core.errors import NotAllowed, Unauthenticated
-from stream_gateway.accounts.principal import Limits, Subject
+from stream_gateway.accounts.principal import Subject
 from stream_gateway.accounts.records import Group, Key, Project, Rights, User
 from stream_gateway.accounts.rights import meet, strictest
 from stream_gateway.accounts.snapshot import Snapshot, indexed

@@ -7,11 +7,11 @@ import pytest
 from gateway.stage import until
 from gateway_accounts.conftest import following
 
-from stream_core.api_keys import new_key
+from stream_core.api_keys import Limits, new_key
 from stream_core.errors import Unauthenticated
 from stream_gateway.accounts.claims import Told
 from stream_gateway.accounts.faults import AccountExists, NoSuchAccount
-from stream_gateway.accounts.principal import Limits, Subject
+from stream_gateway.accounts.principal import Subject
 from stream_gateway.accounts.records import Group, Key, Project, Rights, User
 
 USER = User(

@@ -13,7 +13,7 @@ import aiohttp
 from batches.press import gateway_env
 from gateway.stage import Gateway, Stage, chat, tier, until
 
-from stream_core.api_keys import KeyLimits
+from stream_core.api_keys import Limits
 from stream_core.files import write_private
 from stream_core.testing.broker import Broker
 
@@ -74,7 +74,7 @@ class Bank:
     async def key(self, **limits: Any) -> str:
         """Make a key with these limits, and wait until both gateways know it; its name."""
         name = secrets.token_hex(4)
-        self.stage.add_key(name, limits=KeyLimits(**limits))
+        self.stage.add_key(name, limits=Limits(**limits))
         async with aiohttp.ClientSession() as session:
             for gateway in self.gateways:
                 if gateway.program.process.poll() is None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_gateway.accounts.principal import Limits
+from stream_core.api_keys import Limits
 from stream_gateway.limits import window
 from stream_gateway.limits.account import (
     NANO,

@@ -6,7 +6,7 @@ import random
 import msgspec
 from gateway_limits.shelf import Shelf
 
-from stream_gateway.accounts.principal import Limits
+from stream_core.api_keys import Limits
 from stream_gateway.limits.account import Account, Amounts, Claim, Refused, settle
 from stream_gateway.limits.page import Granted, Page, Unknown
 

@@ -20,7 +20,7 @@ from stream_core.testing.road import Road
 FOLDER = Path(__file__).parents[2] / "deploy/observability"
 RULES = FOLDER / "rules/stream.yml"
 OWN_PORT = {f"STREAM_{name}__METRICS_PORT": "0" for name in ("GATEWAY", "JUDGE", "SUMMARIZER", "HPC_DISPATCH", "RELAY")}
-_PATIENCE_S = 60
+_PATIENCE_S = 90.0
 _POLL_S = 0.05
 
 
@@ -52,9 +52,12 @@ class Server:
 
     async def until(self, expression: str) -> list[dict[str, Any]]:
         """Wait until an expression gives something: another process tells nobody when it has scraped."""
-        async with asyncio.timeout(_PATIENCE_S):
-            while not (found := await self.query(expression)):  # noqa: ASYNC110  (as said)
-                await asyncio.sleep(_POLL_S)
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                while not (found := await self.query(expression)):  # noqa: ASYNC110  (as said)
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise AssertionError(f"nothing for {expression}") from None
         return found
 
 

@@ -14,13 +14,13 @@ import aiohttp
 from stream_cli import leftovers
 from stream_cli.chat import Server, find, refusal
 from stream_cli.home import Home
-from stream_core.api_keys import KeyLimits
+from stream_core.api_keys import Limits
 from stream_core.errors import ConfigError, UpstreamUnavailable
 
 _PATIENCE: Final = aiohttp.ClientTimeout(total=60.0, sock_connect=5.0)
 _PAGE: Final = 1_000
 _UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
-LIMITS: Final = KeyLimits.__struct_fields__
+LIMITS: Final = Limits.__struct_fields__
 _AMOUNTS: Final = frozenset({"dollars_per_month", "gpu_hours_per_month"})
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from stream_cli.home import Home, write_private
-from stream_core.api_keys import FULL, KeyFile, KeyLimits, KeyRecord, digest, dump_keys, load_keys, new_key
+from stream_core.api_keys import FULL, KeyFile, KeyRecord, Limits, digest, dump_keys, load_keys, new_key
 from stream_core.errors import ConfigError
 
 OWNER: Final = "owner"
@@ -62,7 +62,7 @@ def create(
         expires: unix seconds; None is never.
         admin: whether it may use the admin API.
         whole: whether its conversations may never be condensed.
-        limits: what it may spend, by the names of `KeyLimits`.
+        limits: what it may spend, by the names of `Limits`.
 
     Returns:
         The key, to be shown once.
@@ -76,7 +76,7 @@ def create(
         privacy=privacy,
         clusters=clusters,
         context=FULL if whole else None,
-        limits=KeyLimits(**limits) if limits else None,
+        limits=Limits(**limits) if limits else None,
         models=models,
         expires=expires,
         admin=admin,

@@ -18,16 +18,23 @@ _PREFIX: Final = "sk-stream-"
 _SHOWN: Final = len(_PREFIX) + 6
 
 
-class KeyLimits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a key may use; None: as much as there is."""
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a key, user or project may use; None: as much as there is."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
+    """Of prompts and answers together."""
     concurrent_streams: int | None = None
+    """Requests under way at once, streamed or not."""
     prompt_tokens: int | None = None
+    """Of one request."""
     tokens_per_month: int | None = None
     dollars_per_month: float | None = None
+    """For the cloud; months are of the calendar, UTC."""
     gpu_hours_per_month: float | None = None
+
+
+UNLIMITED: Final = Limits()
 
 
 class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -43,7 +50,7 @@ class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     revoked: bool = False
     clusters: list[str] | None = None  # which clusters of tiers of kind hpc it may use; None: all
     context: Literal["full"] | None = None  # "full": its conversations are never condensed; None: where they must be
-    limits: KeyLimits | None = None  # what it may use; None: as much as there is
+    limits: Limits | None = None  # what it may use; None: as much as there is
     models: list[str] | None = None  # which models it may use; None: all
     expires: int | None = None  # unix seconds; None: never
     admin: bool = False  # whether it may use the admin API
@@ -63,7 +70,7 @@ def new_key(
     privacy: str | None = None,
     clusters: list[str] | None = None,
     context: Literal["full"] | None = None,
-    limits: KeyLimits | None = None,
+    limits: Limits | None = None,
     models: list[str] | None = None,
     expires: int | None = None,
     admin: bool = False,

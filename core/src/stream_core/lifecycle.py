@@ -105,6 +105,17 @@ def announce_ready(path: Path | None, **facts: object) -> None:
     Path(temporary).replace(path)
 
 
+def heed_cancellation() -> None:
+    """End a task that was cancelled while a library swallowed it; see `end`. For the head of an endless loop.
+
+    Raises:
+        asyncio.CancelledError: it was.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def end(*tasks: asyncio.Task[Any], again_s: float = 5.0) -> None:
     """Cancel tasks until they have ended.
 

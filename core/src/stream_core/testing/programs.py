@@ -28,10 +28,13 @@ class Program:
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
     def stop(self, timeout_s: float = 15.0) -> int:
-        """Send SIGTERM and wait; SIGKILL when it does not end.
+        """Send SIGTERM and wait.
 
         Returns:
-            The exit code; -9 when it had to be killed.
+            The exit code.
+
+        Raises:
+            RuntimeError: it did not end, and was killed.
         """
         if self.process.poll() is None:
             self.process.terminate()
@@ -39,6 +42,8 @@ class Program:
                 return self.process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 self.process.kill()
+                self.process.wait()
+                raise RuntimeError(f"it does not end when it is told to:\n{self.log()[-8_000:]}") from None
         return self.process.wait()
 
 

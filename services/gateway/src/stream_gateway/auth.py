@@ -5,11 +5,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
-from stream_core.api_keys import FULL, KeyRecord, load_keys
+from stream_core.api_keys import FULL, UNLIMITED, KeyRecord, load_keys
 from stream_core.errors import ConfigError
-from stream_gateway.accounts.principal import Limits, Principal
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.accounts.records import Key, Rights
 from stream_gateway.accounts.rights import principal_of, refusal_of
 from stream_gateway.watch import FileWatch, follow
@@ -94,7 +92,7 @@ def _key(record: KeyRecord) -> Key:
         admin=record.admin,
         whole=record.context == FULL,
         rights=Rights(_names(record.tiers), _names(record.models), _names(record.clusters), record.privacy),
-        limits=Limits() if record.limits is None else Limits(**msgspec.structs.asdict(record.limits)),
+        limits=record.limits or UNLIMITED,
         created=record.created,
         expires=record.expires,
         revoked=record.created if record.revoked else None,

@@ -25,6 +25,7 @@ _PACE: Final = Histogram(
 )
 _LIMITS: Final = Counter("stream_limits_hit_total", "Requests that a limit refused, by the error's code.", ("limit",))
 _DOLLARS: Final = Counter("stream_cost_dollars_total", "Dollars that the cloud asks for answers.", ("tier", "model"))
+_GPU: Final = Counter("stream_gpu_seconds_total", "GPU time that answers are charged.", _PLACE)
 _REFUSED: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
 _QUEUED: Final = "queue"
 _WATCHED: Final = 8
@@ -72,6 +73,8 @@ def count_request(trail: Trail, outcome: Outcome, phases: Phases, *, first_token
         _TOKENS.add(outcome.usage.completion_tokens, *place, "completion")
     if dollars := outcome.spent.dollars:
         _DOLLARS.add(dollars, trail.tier, trail.model)
+    if gpu_ms := outcome.spent.amounts.gpu_ms:
+        _GPU.add(gpu_ms / 1000, *place)
     if outcome.status in _REFUSED:
         _LIMITS.add(1, ended)
     if first_token_ms is not None:

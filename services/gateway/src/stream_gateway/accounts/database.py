@@ -23,6 +23,7 @@ _PATIENCE_S: Final = 10.0
 _LOCK_PATIENCE_S: Final = 5.0
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _IMMEDIATE: Final = "stream_immediate"
+"""Option of a connection whose transactions write: how long they wait for their turn, in seconds."""
 _BROKEN: Final = (IntegrityError, ProgrammingError, DataError)
 """Faults of what was asked, not of the database."""
 
@@ -82,7 +83,7 @@ class Database:
             AccountsAway: it does not answer.
         """
         async with _told(patience_s), self._engine.connect() as connection:
-            await connection.execution_options(**{_IMMEDIATE: True})
+            await connection.execution_options(**{_IMMEDIATE: patience_s})
             async with connection.begin():
                 yield connection
 
@@ -148,14 +149,19 @@ def _mend_sqlite(engine: AsyncEngine) -> None:
     def on_connect(connection: Any, _record: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        # Setting the mode wants the file for itself, also where it is set already.
+        cursor.execute("PRAGMA journal_mode")
+        if cursor.fetchone() != ("wal",):
+            cursor.execute("PRAGMA journal_mode = WAL")
+        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Any) -> None:
-        immediate = connection.get_execution_options().get(_IMMEDIATE)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        patience_s = connection.get_execution_options().get(_IMMEDIATE)
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int((patience_s or _LOCK_PATIENCE_S) * 1000)}")
+        connection.exec_driver_sql("BEGIN" if patience_s is None else "BEGIN IMMEDIATE")
 
 
 STORE_ERRORS: Final = (AccountsAway, ConfigError, SQLAlchemyError)

@@ -36,6 +36,7 @@ async def migrate(database: Database, target: str = "head") -> str:
         async with database.reading() as connection:
             if await connection.run_sync(_current) == HEAD:
                 return HEAD
+    await asyncio.to_thread(_load)
     async with database.writing(_PATIENCE_S) as connection:
         if not database.sqlite:  # there, who writes has the file to themselves
             while not await connection.scalar(  # noqa: ASYNC110  (the lock of another process)
@@ -51,11 +52,18 @@ def _current(connection: Connection) -> str:
     return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
 
 
+def _load() -> None:
+    """Load what is slow to load, and rarely needed, before anybody waits for the lock."""
+    import alembic.runtime.environment  # noqa: PLC0415
+    import alembic.script  # noqa: F401, PLC0415
+
+
 def _upgrade(connection: Connection, target: str) -> str:
-    from alembic.config import Config  # noqa: PLC0415  (slow to load, and rarely needed)
+    from alembic.config import Config  # noqa: PLC0415  (as above)
     from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # what it tells of itself; what was done is said below
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("version_locations", str(MIGRATIONS))
@@ -74,5 +82,6 @@ def _upgrade(connection: Connection, target: str) -> str:
     with EnvironmentContext(config, scripts, fn=steps, destination_rev=target) as environment:
         environment.configure(connection=connection)
         environment.run_migrations()
-    _log.info("the accounts' tables were brought up to date", extra={"before": before, "now": _current(connection)})
+    if (now := _current(connection)) != before:
+        _log.info("the accounts' tables were brought up to date", extra={"before": before, "now": now})
     return before

@@ -3,24 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from stream_core.api_keys import UNLIMITED, Limits
+
 SubjectKind = Literal["key", "user", "project"]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a subject may use; None: as much as there is."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    """Of prompts and answers together."""
-    concurrent_streams: int | None = None
-    """Requests under way at once, streamed or not."""
-    prompt_tokens: int | None = None
-    """Of one request."""
-    tokens_per_month: int | None = None
-    dollars_per_month: float | None = None
-    """For the cloud; months are of the calendar, UTC."""
-    gpu_hours_per_month: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +14,7 @@ class Subject:
 
     kind: SubjectKind
     id: str
-    limits: Limits = Limits()
+    limits: Limits = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-from stream_gateway.accounts.principal import Limits
+from stream_core.api_keys import UNLIMITED, Limits
 
 USER_MARK: Final = "user:"
 """Of a principal's id that has a token and no key; what follows is the user's id."""
-_NO_LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class User:
     disabled: bool = False
     admin: bool = False
     rights: Rights = Rights()
-    limits: Limits = _NO_LIMITS
+    limits: Limits = UNLIMITED
     groups: frozenset[str] = frozenset()
     """Ids of the groups that an admin put them in."""
     told_groups: frozenset[str] = frozenset()
@@ -66,7 +65,7 @@ class Project:
     keeps_content: bool = False
     """Whether its contents go into the audit log."""
     rights: Rights = Rights()
-    limits: Limits = _NO_LIMITS
+    limits: Limits = UNLIMITED
     members: frozenset[str] = frozenset()
     """Ids of users."""
     created: int = 0
@@ -88,7 +87,7 @@ class Key:
     whole: bool = False
     """Whether its conversations may never be condensed."""
     rights: Rights = Rights()
-    limits: Limits = _NO_LIMITS
+    limits: Limits = UNLIMITED
     created: int = 0
     expires: int | None = None
     revoked: int | None = None

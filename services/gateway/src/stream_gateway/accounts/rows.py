@@ -1,10 +1,11 @@
 """Records of accounts as rows of their tables, and back. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
-from stream_gateway.accounts.principal import Limits
+from msgspec.structs import asdict
+
+from stream_core.api_keys import Limits
 from stream_gateway.accounts.records import Group, Key, Project, Record, Rights, User
 
 Row = Mapping[str, Any]

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from stream_core.broker_client import Msg
 from stream_core.ids import new_id, to_hex
+from stream_core.lifecycle import heed_cancellation
 from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.batches.clerk import Clerk
 from stream_gateway.batches.execute import Executor
@@ -172,6 +173,7 @@ class Runner:
 
 async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:
     while True:
+        heed_cancellation()
         try:
             await work()
         except StoreAway as error:

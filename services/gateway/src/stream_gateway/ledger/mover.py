@@ -13,6 +13,7 @@ import msgspec
 from stream_core.audit.entries import LOST, Entry, Fields, hash_of
 from stream_core.broker_client import Msg, NatsError
 from stream_core.errors import FrameError, SealError
+from stream_core.lifecycle import heed_cancellation
 from stream_core.telemetry import Once
 from stream_gateway.accounts.database import STORE_ERRORS, Database
 from stream_gateway.batches.faults import StoreAway
@@ -50,6 +51,7 @@ class Mover:
         """Move until cancelled."""
         queue: WorkQueue | None = None
         while True:
+            heed_cancellation()  # the chain's end arrives here in the moment in which this is cancelled
             try:
                 if queue is None:
                     # Each stream that runs has an intent given out all the time.

@@ -20,7 +20,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from stream_gateway.accounts.principal import Limits
+from stream_core.api_keys import Limits
 from stream_gateway.limits import window
 
 LEASE_S: Final = 15.0

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from stream_core.api_keys import UNLIMITED, Limits
 from stream_core.openai.chunks import Usage
-from stream_gateway.accounts.principal import Limits, Principal, Subject
+from stream_gateway.accounts.principal import Principal, Subject
 from stream_gateway.limits.account import NANO, Amounts, Claim, Level, Levels, Refused
 from stream_gateway.limits.book import Book, Entry
 from stream_gateway.limits.estimate import Rates, Size, counted, reserve, used
@@ -85,7 +86,7 @@ class Meter:
             SumUnknown: the broker is away.
         """
         metered = self._running[request_id] = _Metered(size)
-        limited = [subject for subject in principal.subjects if subject.limits != Limits()]
+        limited = [subject for subject in principal.subjects if subject.limits != UNLIMITED]
         if not limited:
             return Levels()
         metered.entries = await self._claim(limited, Claim(reserve(size, Rates())))
@@ -157,7 +158,7 @@ class Meter:
         """
         found: list[_Refusal] = []
         for subject in principal.subjects:
-            if subject.limits == Limits():
+            if subject.limits == UNLIMITED:
                 continue
             try:
                 verdict = await self._book.peek(subject, Claim(reserve(size, rates)))

@@ -15,8 +15,8 @@ from typing import Final, Protocol
 
 import msgspec
 
+from stream_core.api_keys import Limits
 from stream_core.errors import FrameError, SealError
-from stream_gateway.accounts.principal import Limits
 from stream_gateway.batches.faults import Conflict, StoreAway
 from stream_gateway.limits.account import (
     Account,

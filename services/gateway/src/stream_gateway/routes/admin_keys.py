@@ -1,14 +1,16 @@
 """/admin/v1/keys and /limits: API keys, shown once when they are made, and what keys, users and projects may spend."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query
+from msgspec.structs import asdict
 
+from stream_core.api_keys import Limits
 from stream_gateway.accounts.administration import Administration
 from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.accounts.life import Accounts
-from stream_gateway.accounts.principal import Limits, Principal
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.accounts.records import Key, Project, User
 from stream_gateway.accounts.snapshot import Snapshot
 from stream_gateway.routes.admin_accounts import (

@@ -1,11 +1,12 @@
 """What the admin API takes and gives."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
+from msgspec.structs import asdict
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from stream_gateway.accounts.principal import Limits
+from stream_core.api_keys import Limits
 from stream_gateway.accounts.records import Group, Key, Project, Record, Rights, User
 
 _MOST: Final = 10**15
