@@ -16,6 +16,7 @@ DOCKERFILES = sorted(IMAGES.glob("*.Dockerfile"))
 sys.path.append(str(IMAGES))
 
 import build  # noqa: E402  (scripts of a folder, not a package)
+import lend  # noqa: E402
 import locked  # noqa: E402
 import trim  # noqa: E402
 
@@ -107,3 +108,22 @@ def test_only_a_copy_is_trimmed():
     for root in ("/", "/usr/..", "//"):
         with pytest.raises(SystemExit, match="no copy"):
             trim.trim_base(Path(root))
+
+
+@pytest.mark.skipif(not (shutil.which("readelf") and shutil.which("dpkg-query")), reason="binutils and dpkg are needed")
+def test_a_library_that_the_base_lacks(tmp_path):
+    """It is copied with what it links in turn, its package stands in the image's list with its licence; once."""
+    environment, base = tmp_path / "environment", tmp_path / "base"
+    environment.mkdir()
+    shutil.copy2(next((ROOT / ".venv").glob("lib/python3*/site-packages/yaml/_yaml*.so")), environment)
+    status = base / "var" / "lib" / "dpkg" / "status"
+    status.parent.mkdir(parents=True)
+    status.write_text("Package: base-files\nStatus: install ok installed\nVersion: 1\n\n")
+    with pytest.raises(SystemExit, match=r"lend: lib\S+ is needed, and neither image has it"):
+        lend.lend(environment, base, source=tmp_path)
+    lent = lend.lend(environment, base)
+    assert "libc.so.6" in lent
+    assert {path.name for path in base.rglob("*.so*")} == set(lent)
+    assert re.findall(r"^Package: (\S+)$", status.read_text(), re.MULTILINE) == ["base-files", "libc6"]
+    assert (base / "usr" / "share" / "doc" / "libc6" / "copyright").exists()
+    assert lend.lend(environment, base) == []
