@@ -26,7 +26,6 @@ RUN python -m venv /build/tools \
 
 # From nothing, so that what was taken out is in no layer. Two layers: the first is the same for all but the engine.
 FROM scratch
-# hadolint ignore=DL3067
 COPY --from=build /build/base /
 COPY --from=build /opt/stream /opt/stream
 ENV PATH=/opt/stream/bin:/usr/local/bin:/usr/bin:/bin \
