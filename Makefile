@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-parts test-hpc test-deploy test-conformance k8s-secrets images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing train-judge chaos fuzz clean
+.PHONY: help up test test-parts test-hpc test-deploy test-conformance k8s-secrets images test-images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -39,8 +39,12 @@ test-deploy: .venv/installed  ## the manifests: rendered, checked, and run as pr
 	@tests/deploy/install.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/deploy
 
-images: .venv/installed  ## every image, with docker, podman or buildah; BASE_IMAGE, PYTHON_VERSION, PREFIX, ONLY; last line JSON
+images: .venv/installed  ## every image, with docker, podman or buildah; BASE_IMAGE, BUILD_IMAGE, PYTHON_VERSION, PREFIX, ONLY; last line JSON
 	@mkdir -p .cache/images && $(BIN)/python deploy/images/build.py
+
+PREFIX ?= localhost/stream
+test-images: .venv/installed  ## the overlay of one machine in the images that buildah built; needs root and crun (about a minute)
+	STREAM_IMAGES=$(PREFIX) $(BIN)/python -m pytest -q tests/deploy/test_from_images.py
 
 SECRETS ?= deploy/k8s/secrets
 k8s-secrets: .venv/installed  ## keys and certificates for deploy/k8s, as files in SECRETS; ARGS="--host relay=HOST --renew"

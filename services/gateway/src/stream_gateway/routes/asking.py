@@ -320,7 +320,7 @@ class _Exchange:
     def remember(self, recent: RecentAnswers) -> None:
         """Let the caller judge the answer later."""
         if self.principal is not None and self._outcome.status == 200:  # noqa: PLR2004
-            recent.note(self._hex, Answered(self.principal.id, self.trail.tier, self.trail.model))
+            recent.note(self._hex, Answered(self.principal.id, self.trail.tier, self.trail.model, self.trail.privacy))
 
     def _headers(self, trail: Trail | None = None) -> Headers:
         trail = trail or self.trail
