@@ -51,8 +51,8 @@ def test_saved_lost_and_restored(tmp_path, stream_process, stream_up):
     assert console.end(signal.SIGINT)[0] == 0
 
 
-def test_without_the_right_key(tmp_path, stream_process, stream_up):
-    """A folder that is no backup is told in one line."""
+def test_a_folder_that_is_no_backup(tmp_path, stream_process):
+    """It is told in one line."""
     done = stream_process("restore", tmp_path, "--home", tmp_path / "home")
     assert done.returncode == 1
     assert done.stderr == f"stream: DIR: {tmp_path} is no backup: it has no manifest.json\n"
