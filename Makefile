@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-parts test-hpc test-deploy k8s-secrets images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing train-judge chaos fuzz clean
+.PHONY: help up test test-parts test-hpc test-deploy k8s-secrets images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing bench-keys train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -120,6 +120,9 @@ bench-judge: .venv/installed  ## the judge beside simple baselines on the outcom
 
 bench-judge-rpc: .venv/installed  ## calls a second and latency of the judge's gRPC service; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/judge_rpc.py
+
+bench-keys: .venv/installed  ## how long a wrong key takes to refuse, by how much of it is right; last line JSON
+	PYTHONPATH=tests $(BIN)/python -P bench/key_lookup.py
 
 bench-tracing: .venv/installed  ## what traces cost: off, at the default sampling, all, in turns; last line JSON
 	PYTHONPATH=bench $(BIN)/python -P bench/tracing.py
