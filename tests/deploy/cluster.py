@@ -1,7 +1,7 @@
 """An overlay run on this machine: its pods as processes, its Services as addresses, its names as a name server.
 
-What is not Kubernetes' here: no image (this environment's Python has all programs), no read-only root, no network
-policy, no scheduler. Pilot jobs outlive hpc_dispatch's pod, as jobs of a cluster do.
+What is not Kubernetes' here: no image (this environment's Python has all programs) and no read-only root unless
+`Containers` are given, no network policy, no scheduler. Pilot jobs outlive hpc_dispatch's pod, as jobs of a cluster do.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 from deploy.brokers import loopback_net
+from deploy.containers import Containers
 from deploy.mapping import Places
 from deploy.name_server import serve_names
 from deploy.pods import MARK, Ending, Pod
@@ -41,6 +42,7 @@ class Cluster:
     installation: Installation
     hosts: dict[str, str]
     """Address of each Service that has one, and of each StatefulSet's pods."""
+    images: Containers | None = None
     name_server: str = ""
     pods: list[Pod] = field(default_factory=list)
     endings: list[Ending] = field(default_factory=list)
@@ -74,7 +76,7 @@ class Cluster:
             name_server=self.name_server,
         )
         config = {each["metadata"]["name"]: each.get("data", {}) for each in self.rendered.of("ConfigMap")}
-        pod = Pod(workload, pod_name, places, config, self.installation.folder)
+        pod = Pod(workload, pod_name, places, config, self.installation.folder, self.images)
         self.pods.append(pod)
         await pod.start()
         return pod
@@ -101,15 +103,15 @@ class Cluster:
 
 
 @contextlib.asynccontextmanager
-async def run_cluster(overlay: str, folder: Path) -> AsyncIterator[Cluster]:
-    """Start an overlay with secrets of its own, until the block ends."""
+async def run_cluster(overlay: str, folder: Path, images: Containers | None = None) -> AsyncIterator[Cluster]:
+    """Start an overlay with secrets of its own, in its images where `images` are given, until the block ends."""
     rendered, net = Rendered(overlay), loopback_net()
     addressed = [each for each in rendered.of("Service") if each["spec"].get("clusterIP") != "None"]
     hosts = {each["metadata"]["name"]: f"{net}{number}" for number, each in enumerate(addressed, 10)}
     # Where a name became an address, the certificate must name that too.
     installation = Installation(folder / "secrets", hosts={name: [hosts[name]] for name in hosts})
     make(installation, now=time.time())
-    cluster = Cluster(rendered, folder, net, installation, hosts)
+    cluster = Cluster(rendered, folder, net, installation, hosts, images)
     services: list[ServiceAddress] = []
     async with serve_names(f"{net}2", cluster.lookup) as cluster.name_server:
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from deploy.containers import Containers
 from deploy.mapping import Places
 from deploy.rendered import Object, containers, pod_of, ports
 
@@ -51,6 +52,7 @@ class Pod:
         places: its address and folders.
         config: files of ConfigMaps, by ConfigMap.
         secrets: folder that holds the Secrets' folders.
+        images: what runs its containers in their images; without it their commands are processes of this environment.
     """
 
     workload: Object
@@ -58,6 +60,7 @@ class Pod:
     places: Places
     config: Mapping[str, Mapping[str, str]]
     secrets: Path
+    images: Containers | None = None
     ready: bool = False
     leaving: bool = False
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
@@ -151,13 +154,13 @@ class Pod:
     def environment(self, container: Object) -> dict[str, str]:
         """A container's variables: the image's, then the manifest's with `$(NAME)` filled in."""
         found = {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "HOME": str(self.places.path("/tmp")),  # noqa: S108  (the container's)
             "TMPDIR": str(self.places.path("/tmp")),  # noqa: S108
             MARK: str(self.places.root.parent),
             DIE_WITH_PARENT: "1",  # a test run that is killed leaves nothing
-            PARENT_PID: str(os.getpid()),
         }
+        if self.images is None:
+            found |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", PARENT_PID: str(os.getpid())}
         facts = {"status.podIP": self.places.address, "metadata.name": self.name}
         told: dict[str, str] = {}
         for variable in container.get("env", []):
@@ -169,7 +172,7 @@ class Pod:
         return found | told
 
     async def _run(self, container: Object) -> None:
-        command = [self.places.text(part) for part in container["command"]]
+        command = self._command(container, container["command"])
         with (self.places.root / f"{container['name']}.log").open("wb") as log:
             self.processes[container["name"]] = await asyncio.create_subprocess_exec(
                 *command,
@@ -181,9 +184,16 @@ class Pod:
                 start_new_session=True,
             )
 
+    def _command(self, container: Object, command: list[str]) -> list[str]:
+        """What this machine runs for a command of a container."""
+        told = [self.places.text(part) for part in command]
+        if self.images is None:
+            return told
+        return self.images.command(self.workload, container, self.places, told, self.environment(container))
+
     async def _exec(self, container: Object, command: list[str], limit_s: float) -> bool:
         process = await asyncio.create_subprocess_exec(
-            *[self.places.text(part) for part in command],
+            *self._command(container, command),
             env=self.environment(container),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

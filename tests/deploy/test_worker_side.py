@@ -1,5 +1,6 @@
 """deploy/hpc: the examples are read by the program's own parser, the scripts by their shell."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,23 @@ def test_preflight_jobs(script):
     assert options.relay == ["wss://relay.stream.example"]
     cluster = parse((HPC / script).with_name("cluster.yaml").read_text())[0].clusters[0]
     assert all(line in text for line in cluster.parsl.worker_init)
+
+
+def test_pbs_reads_every_directive():
+    """As its qsub does: options that it has, all before the first command, and resources as chunks."""
+    lines = (HPC / "pbs" / "doctor.pbs").read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
+    assert not [line for line in lines[first:] if line.startswith("#PBS")]  # it stops looking at the first command
+    options = [line.removeprefix("#PBS ").split(maxsplit=1) for line in lines if line.startswith("#PBS")]
+    forms = {
+        "-N": r"[A-Za-z_][\w.+-]{0,229}",
+        "-q": r"[A-Za-z][\w-]*(@[\w.-]+)?",
+        "-A": r"\S+",
+        "-j": r"oe|eo|n",
+        "-l": r"select=\d+(:\w+=\w+)+(\+\d+(:\w+=\w+)+)*|walltime=(\d+:)?[0-5]\d:[0-5]\d",
+    }
+    assert [(name, value) for name, value in options if not re.fullmatch(forms[name], value)] == []
+    assert {"select", "walltime"} <= {value.partition("=")[0] for _, value in options}
 
 
 def test_the_image_of_the_worker_is_locked():

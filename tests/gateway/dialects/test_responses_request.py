@@ -146,6 +146,12 @@ WRONG: list[tuple[dict[str, Any], str, type[InvalidRequest]]] = [
     ({"tools": [{"type": "function"}]}, "tools[0].name", InvalidRequest),
     ({"metadata": {str(n): "" for n in range(17)}}, "metadata", InvalidRequest),
     ({"max_output_tokens": 0}, "max_output_tokens", InvalidRequest),
+    ({"truncation": "some"}, "truncation", InvalidRequest),
+    ({"reasoning": {"depth": 3}}, "reasoning.depth", Unsupported),
+    ({"text": {"colour": "red"}}, "text.colour", Unsupported),
+    ({"stream": True, "stream_options": {"pad": True}}, "stream_options.pad", Unsupported),
+    ({"tools": [{**FUNCTION, "defer_loading": True}]}, "tools[0].defer_loading", Unsupported),
+    ({"tools": [{**FUNCTION, "async": True}]}, "tools[0].async", Unsupported),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type", Unsupported),
     ({"tools": [FUNCTION, {"type": "file_search"}]}, "tools[1].type", Unsupported),
     ({"include": ["file_search_call.results"]}, "include", Unsupported),
@@ -161,6 +167,14 @@ WRONG: list[tuple[dict[str, Any], str, type[InvalidRequest]]] = [
         Unsupported,
     ),
 ]
+
+
+def test_a_wrong_choice_is_told_the_right_ones() -> None:
+    """Of a field that has a few values the error names just these."""
+    with pytest.raises(
+        InvalidRequest, match=r"truncation: invalid enum value 'some', one of auto, disabled is expected"
+    ):
+        chat(truncation="some")
 
 
 @pytest.mark.parametrize(("sent", "param", "kind"), WRONG)

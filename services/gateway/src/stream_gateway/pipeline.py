@@ -364,6 +364,8 @@ def _tell(asked: Asked, candidate: Candidate, entry: Entry, fitted: Fitted, begu
     trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
     if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:
         trail.notes.append("reasoning_effort passed on to a model not known to reason")
+    if asked.chat.unknown:
+        trail.notes.append(f"{asked.chat.unknown} fields passed on that only the engine may know")
     if candidate.model.demo:
         trail.notes.append("demo model, not to be believed")
 

@@ -25,6 +25,7 @@ from stream_gateway.batches.gauge import Gauge
 from stream_gateway.batches.puller import Puller
 from stream_gateway.batches.records import BatchRecord, Problem
 from stream_gateway.batches.shelf import Found
+from stream_gateway.batches.standstill import stands_still
 from stream_gateway.batches.states import CLOSED, Event, advance, claim
 from stream_gateway.batches.store import NUDGE, Store
 
@@ -99,7 +100,7 @@ class Runner:
         record = found.record
         if record.status in CLOSED:
             await self._puller.leave(record.id)
-            await self._clerk.clean(record)
+            await self._clean(record)
         elif record.status in {"validating", "in_progress"} and self._store.clock() >= record.expires:
             await self._change(found, "expire")
         elif record.status in {"validating", "in_progress"} and self._owner(record) is None:
@@ -110,7 +111,8 @@ class Runner:
             await self._hold(found, self._clerk.validate)
         else:
             await self._puller.leave(record.id)
-            await self._hold(found, self._clerk.finalize)
+            if not await stands_still(self._store.journal):
+                await self._hold(found, self._clerk.finalize)
 
     async def _see_running(self, found: Found[BatchRecord]) -> None:
         record = found.record
@@ -160,7 +162,7 @@ class Runner:
             await self._store.shelf.write(done, revision=revision)
             _log.info("batch", extra={"batch": done.id, "status": done.status, "key": done.owner, "lines": done.total})
             if done.status in CLOSED:
-                await self._clerk.clean(done)
+                await self._clean(done)
         except Conflict:
             _log.info("another hand on this batch", extra={"batch": record.id})
         except StoreAway as error:
@@ -171,6 +173,11 @@ class Runner:
             work.cancel()
             await asyncio.wait([work])
         await self._store.nudge()
+
+    async def _clean(self, record: BatchRecord) -> None:
+        """Remove what a closed batch no longer needs, or leave it to a later look while a backup is taken."""
+        if not await stands_still(self._store.journal):
+            await self._clerk.clean(record)
 
     async def _on_nudge(self, _message: Msg) -> None:
         self._look_now.set()
