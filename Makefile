@@ -101,9 +101,9 @@ chaos: .venv/installed  ## kill every part while streams run, RUNS times; last l
 	PYTHONPATH=tests $(BIN)/python -m chaos.repeat $(RUNS)
 
 CASES ?= 50000
-fuzz: .venv/installed  ## CASES mutated requests and 2,000 roads of texts under generated policies (about 6 minutes)
+fuzz: .venv/installed  ## CASES mutated requests and 5,000 roads of texts under generated policies (about 8 minutes)
 	STREAM_FUZZ_REQUESTS=$(CASES) $(BIN)/python -m pytest -q -s tests/fuzz/test_requests.py
-	STREAM_PRIVACY_EXAMPLES=2000 $(BIN)/python -m pytest -q tests/gateway/privacy/test_nothing_beyond.py
+	STREAM_PRIVACY_EXAMPLES=2500 $(BIN)/python -m pytest -q tests/gateway/privacy/test_nothing_beyond.py
 
 bench-wan: .venv/installed  ## the sealed road across 80 ms, beside loopback; needs root; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/wan.py
