@@ -144,7 +144,7 @@ def projects_create(
     privacy: PrivacyOption = None,
     limits: LimitsOption = None,
     keep_content: Annotated[
-        bool, typer.Option(help="Write its contents into the audit log, up to the class that the log may hold.")
+        bool, typer.Option(help="Write its contents into the audit log, as far as their class allows.")
     ] = False,
     home: HomeOption = HOME,
 ) -> None:
@@ -166,7 +166,7 @@ def projects_change(
     id_: Id,
     enabled: EnabledOption = None,
     keep_content: Annotated[
-        bool | None, typer.Option(help="Write its contents into the audit log, up to the class that the log may hold.")
+        bool | None, typer.Option(help="Write its contents into the audit log, as far as their class allows.")
     ] = None,
     tiers: TiersOption = "",
     models: ModelsOption = "",
