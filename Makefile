@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-parts test-hpc test-deploy test-conformance k8s-secrets images test-images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing train-judge chaos fuzz clean
+.PHONY: help up test test-parts test-hpc test-deploy test-conformance k8s-secrets images test-images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing bench-keys train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -101,9 +101,9 @@ chaos: .venv/installed  ## kill every part while streams run, RUNS times; last l
 	PYTHONPATH=tests $(BIN)/python -m chaos.repeat $(RUNS)
 
 CASES ?= 50000
-fuzz: .venv/installed  ## CASES mutated requests and 2,000 roads of texts under generated policies (about 6 minutes)
+fuzz: .venv/installed  ## CASES mutated requests and 5,000 roads of texts under generated policies (about 8 minutes)
 	STREAM_FUZZ_REQUESTS=$(CASES) $(BIN)/python -m pytest -q -s tests/fuzz/test_requests.py
-	STREAM_PRIVACY_EXAMPLES=2000 $(BIN)/python -m pytest -q tests/gateway/privacy/test_nothing_beyond.py
+	STREAM_PRIVACY_EXAMPLES=2500 $(BIN)/python -m pytest -q tests/gateway/privacy/test_nothing_beyond.py
 
 bench-wan: .venv/installed  ## the sealed road across 80 ms, beside loopback; needs root; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/wan.py
@@ -128,6 +128,9 @@ bench-judge: .venv/installed  ## the judge beside simple baselines on the outcom
 
 bench-judge-rpc: .venv/installed  ## calls a second and latency of the judge's gRPC service; last line JSON
 	PYTHONPATH=tests $(BIN)/python -P bench/judge_rpc.py
+
+bench-keys: .venv/installed  ## how long a wrong key takes to refuse, by how much of it is right; last line JSON
+	PYTHONPATH=tests $(BIN)/python -P bench/key_lookup.py
 
 bench-tracing: .venv/installed  ## what traces cost: off, at the default sampling, all, in turns; last line JSON
 	PYTHONPATH=bench $(BIN)/python -P bench/tracing.py

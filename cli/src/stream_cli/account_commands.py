@@ -143,7 +143,9 @@ def projects_create(
     clusters: ClustersOption = "",
     privacy: PrivacyOption = None,
     limits: LimitsOption = None,
-    keep_content: Annotated[bool, typer.Option(help="Write its contents into the audit log.")] = False,
+    keep_content: Annotated[
+        bool, typer.Option(help="Write its contents into the audit log, as far as their class allows.")
+    ] = False,
     home: HomeOption = HOME,
 ) -> None:
     """Add a project and print its id."""
@@ -163,7 +165,9 @@ def projects_list(home: HomeOption = HOME) -> None:
 def projects_change(
     id_: Id,
     enabled: EnabledOption = None,
-    keep_content: Annotated[bool | None, typer.Option(help="Write its contents into the audit log.")] = None,
+    keep_content: Annotated[
+        bool | None, typer.Option(help="Write its contents into the audit log, as far as their class allows.")
+    ] = None,
     tiers: TiersOption = "",
     models: ModelsOption = "",
     clusters: ClustersOption = "",

@@ -72,7 +72,7 @@ def test_what_it_claims(name: str) -> None:
     """Whole, byte by byte, as base64 with and without what decoders pass over, and never more than it says when cut."""
     data, expected = PICTURES[name]
     assert Gauge().pixels_of([data]) == expected
-    assert Gauge().pixels_of(bytes([byte]) for byte in data) == expected
+    assert Gauge(10**9).pixels_of(bytes([byte]) for byte in data) == expected
     lines = "data:image/png;BASE64,=" + base64.encodebytes(data).decode().replace("A", "A\t\u20ac=")
     for url in (url_of(data), url_of(data).rstrip("="), lines):
         assert b"".join(decoded(url)) == data
@@ -112,8 +112,9 @@ def test_it_is_refused_with_place_and_limit() -> None:
         b"GIF89a" + bytes(7) + b"!\xfe" + b"\x01x" * 1_000_000,
         b"GIF89a" + bytes(7) + b"\x00" * 1_000_000,
         b"\xff\xd8" + b"\xff" * 1_000_000,
+        b"\xff\xd8\xff\xd0" + b"r" * 8_000_000,
     ],
-    ids=["jpeg", "png", "gif", "gif without a block", "jpeg that is filled"],
+    ids=["jpeg", "png", "gif", "gif without a block", "jpeg that is filled", "jpeg of rubbish"],
 )
 def test_a_header_without_an_end_is_refused(data: bytes) -> None:
     """However many pictures share the work: a request's headers are looked at in so many steps and no more."""
@@ -124,7 +125,7 @@ def test_a_header_without_an_end_is_refused(data: bytes) -> None:
         by.check(asked, CLASSES, "public")
 
 
-def test_rubbish_is_passed_over_quickly() -> None:
-    """Megabytes of what is no header cost no steps: the picture behind them is found."""
+def test_rubbish_is_passed_over() -> None:
+    """Megabytes of what is no header cost few steps: the picture behind them is found."""
     data = jpeg(60_000, 60_000, before=b"\xff\xd0" + b"r" * 5_000_000)
-    assert Gauge(100).pixels_of(decoded(url_of(data))) == (60_000, 60_000)
+    assert Gauge(50_000).pixels_of(decoded(url_of(data))) == (60_000, 60_000)
