@@ -129,7 +129,7 @@ def _build(name: str, settings: Settings, context: Path) -> str:
         arguments += [f"--build-arg=BUILD_IMAGE={settings.build_base}"] if settings.build_base else []
         arguments += [f"--build-arg=MODULE={module}"]
     # The stages that all images share are made once.
-    verb = ["bud", "--layers"] if settings.tool == "buildah" else ["build"]
+    verb = ["bud", "--layers", "--force-rm"] if settings.tool == "buildah" else ["build"]
     _run(settings.tool, *verb, "-t", tag, "-f", file, *arguments, context)
     return tag
 
