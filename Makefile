@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-parts test-hpc test-deploy k8s-secrets images test-images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing train-judge chaos fuzz clean
+.PHONY: help up test test-parts test-hpc test-deploy test-conformance k8s-secrets images test-images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -29,7 +29,7 @@ test: .venv/installed  ## all tests, with real parts (about 10 minutes on 2 core
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc --ignore=tests/deploy
 
 test-parts: .venv/installed  ## install what the tests need beside the project's own environment; they do it by themselves too
-	@mkdir -p .cache && tests/observability/install.sh && tests/hpc/install.sh && tests/deploy/install.sh
+	@mkdir -p .cache && tests/observability/install.sh && tests/hpc/install.sh && tests/deploy/install.sh && tests/conformance/install.sh
 
 test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute and vLLM (at most 20 minutes)
 	@mkdir -p .cache && tests/hpc/install.sh
@@ -51,9 +51,13 @@ k8s-secrets: .venv/installed  ## keys and certificates for deploy/k8s, as files 
 	@$(BIN)/python -m stream_cli.cluster_secrets $(SECRETS) $(ARGS)
 
 SUITES ?=
+EXAMPLES ?= 15
 conformance: .venv/installed  ## independent clients and suites against our server (at most 6 minutes); last line JSON
 	@tests/conformance/install.sh
-	PYTHONPATH=tests $(BIN)/python -P -m conformance $(SUITES)
+	PYTHONPATH=tests $(BIN)/python -P -m conformance --examples $(EXAMPLES) $(SUITES)
+
+test-conformance: EXAMPLES = 3
+test-conformance: conformance  ## the same with fewer made-up requests, as CI runs it (about 2 minutes)
 
 check: .venv/installed lint types imports stubs alone  ## lint, types, import contracts, stubs, each program alone
 

@@ -25,7 +25,7 @@ from stream_core.testing.road import Road, run_road, wait_hot
 
 ROUNDS = 6
 STREAMS = 32
-ANSWERS = 4
+ANSWERS = 40
 SCRIPT = {"tokens": 200, "per_write": 1}
 MODES = {"off": None, "default": TraceSettings().sample_ratio, "all": 1.0}
 SINK = """

@@ -25,18 +25,18 @@ def second(press: Press) -> Iterator[Gateway]:
         yield gateway
 
 
-async def ask(gateway: Gateway) -> str:
+async def ask(gateway: Gateway, **headers: str) -> str:
     """Get an answer; its id, when its gateway remembers who asked."""
-    status, _, headers = await post(gateway, "/v1/chat/completions", chat("local", stream=False))
+    status, _, told = await post(gateway, "/v1/chat/completions", chat("local", stream=False), **headers)
     assert status == 200
-    await until(lambda: any(line["request_id"] == headers["x-request-id"] for line in gateway.lines("request")))
-    return str(headers["x-request-id"])
+    await until(lambda: any(line["request_id"] == told["x-request-id"] for line in gateway.lines("request")))
+    return str(told["x-request-id"])
 
 
-async def post(gateway: Gateway, path: str, body: Any, key: str = "all") -> tuple[int, bytes, Any]:
+async def post(gateway: Gateway, path: str, body: Any, key: str = "all", **headers: str) -> tuple[int, bytes, Any]:
     async with (
         aiohttp.ClientSession() as session,
-        session.post(gateway.url + path, json=body, headers=gateway.headers(key)) as answer,
+        session.post(gateway.url + path, json=body, headers={**gateway.headers(key), **headers}) as answer,
     ):
         return answer.status, await answer.read(), answer.headers
 
@@ -76,6 +76,23 @@ async def test_the_owner_alone(press: Press, second: Gateway) -> None:
         assert (await post(gateway, "/v1/feedback", {**thumb, "good": "yes"}))[0] == 400
     assert (await post(press.gateway, "/v1/feedback", {"request_id": request_id, "good": True}))[0] == 200
     assert all(thumb["request_id"] != request_id for thumb in await thumbs_of(press.gateway, "other"))
+
+
+async def test_a_prompt_is_kept_up_to_its_class(press: Press, second: Gateway) -> None:
+    """The class of the request that was answered counts, through any replica, and a header raises it."""
+    await until(lambda: bool(second.lines("files and batches are ready")))
+    restricted = {"x-stream-privacy": "restricted"}
+    for asked, told in ((restricted, {}), ({}, restricted)):
+        request_id = await ask(press.gateway, **asked)
+        for gateway in (press.gateway, second):
+            thumb = {"request_id": request_id, "good": True, "prompt": SECRET}
+            status, body, _ = await post(gateway, "/v1/feedback", thumb, **told)
+            assert status == 403
+            assert error_of(body)["param"] == "prompt"
+            assert "it is 'restricted', and prompts up to 'public' are kept" in error_of(body)["message"]
+            assert SECRET.encode() not in body
+        assert request_id not in {thumb["request_id"] for thumb in await thumbs_of(second)}
+        assert (await post(second, "/v1/feedback", {"request_id": request_id, "good": True}, **told))[0] == 200
 
 
 async def test_sealed_and_exported(press: Press, tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ def test_the_configuration_holds_no_address_and_gives_nobody_everything():
             if user["user"] == "gateway":
                 own = (*own, "stream.batch.", "$JS.ACK.stream-batch-lines.", "_INBOX.gateway.")
                 allowed = [subject for subject in allowed if ".stream-batch-" not in subject]
+            if user["user"] == "backup":
+                own = ("$JS.API.STREAM.", "$JS.SNAPSHOT.", "stream.batch.record.backup.mark", "_INBOX.backup.")
             assert all(subject.startswith(own) for subject in allowed)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import http.client
 import secrets
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from gateway.stage import Gateway, Stage, tier
 from stream_core.files import write_private
 from stream_core.testing import programs
 from stream_core.testing.broker import Broker
+
+PATIENCE_S = 120
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,20 @@ def run_house(folder: Path) -> Iterator[House]:
     try:
         with played() as url, programs.start("stream_engine", env=engine) as real:
             stage = Stage(folder, {"tiers": _tiers(url, str(real.ready["base_url"]).removesuffix("/v1"))})
+            stage.add_key("admin", admin=True)
             write_private(folder / "batch.key", secrets.token_hex(32).encode())
             environment = {
                 "STREAM_GATEWAY__NATS__URL": broker.url,
+                "STREAM_GATEWAY__STATE_DIR": str(folder / "state"),
                 "STREAM_GATEWAY__BATCH_KEY_FILE": str(folder / "batch.key"),
                 "STREAM_GATEWAY__BATCHES__LOOK_S": "0.2",
             }
             with stage.run(environment) as gateway:
+                # What is loaded after the start is there before a suite counts its seconds.
+                asking = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=PATIENCE_S)
+                asking.request("GET", "/openapi.json")
+                asking.getresponse().read()
+                asking.close()
                 yield House(gateway)
     finally:
         broker.stop()

@@ -16,7 +16,7 @@ if ! command -v npm >/dev/null; then
   echo "conformance: npm is not installed"
 elif ! cmp -s "$here/node/package-lock.json" "$cache/node/installed.json"; then
   cp "$here"/node/package.json "$here"/node/package-lock.json "$cache/node/" &&
-    (cd "$cache/node" && npm ci --silent --no-audit --no-fund --ignore-scripts) &&
+    (cd "$cache/node" && timeout 300 npm ci --silent --no-audit --no-fund --ignore-scripts --fetch-retries 1 --fetch-timeout 60000) &&
     cp "$here/node/package-lock.json" "$cache/node/installed.json" ||
     { rm -rf "$cache/node/node_modules"; echo "conformance: the npm packages can't be installed"; }
 fi

@@ -24,7 +24,8 @@ DRAIN = {
     "gateway": lambda settings: settings.grace_s + 2,  # the server's own last writes
     "judge": lambda settings: settings.drain_s,
     "summarizer": lambda _: 10.0,  # serve_grpc's
-    "hpc-dispatch": lambda settings: settings.leader_lease_s,  # handing over
+    # Handing over, or ending the workers.
+    "hpc-dispatch": lambda settings: settings.leader_lease_s if settings.keep_workers else settings.stop_grace_s,
     "relay": lambda settings: settings.drain_s,
 }
 

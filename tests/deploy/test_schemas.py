@@ -19,7 +19,7 @@ def test_schemas(version, tmp_path):
     if not VALIDATE.exists():
         pytest.skip("kubernetes-validate is not installed; `make test-deploy` does that")
     # What overlays share is checked once.
-    objects = {yaml.safe_dump(each): None for overlay in OVERLAYS for each in render(overlay)}
+    objects = {yaml.safe_dump(each): None for overlay in (*OVERLAYS, "production-backup") for each in render(overlay)}
     file = tmp_path / "rendered.yaml"
     file.write_text("---\n".join(objects))
     told = subprocess.run(

@@ -15,6 +15,15 @@ from typing import Any, Final
 from gateway_accounts.provider import Provider
 
 Headers = list[tuple[bytes, bytes]]
+PICTURE_HEADS: Final = [
+    "iVBORw0KGgoAAAANSUhEUgAA6mAAAOpgCAYAAAA=",
+    "/9j/4AAC/8AACwjqYOpgAQ",
+    "R0lGODlh//8BAPcA",
+    "R0lGODlhAQABAAAAACwAAAAA//8=",
+    "UklGRgAAAABXRUJQVlA4WAAAAAAAAAAAX+oAX+oA",
+    "\u20ac/9j/=",
+]
+"""Of a PNG, a JPEG, GIFs and a WebP that claim to be large, and of none."""
 IMAGE: Final = "data:image/png;base64,iVBORw0KGgo="
 TOOL: Final = {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}}
 CHAT: Final[dict[str, Any]] = {
@@ -147,6 +156,7 @@ VALUES: Final[list[Any]] = [
     *(
         "http://169.254.169.254/x",
         "data:,",
+        *(f"data:image/x;base64,{head}" for head in PICTURE_HEADS),
         "{{7*7}}",
         "%s%n",
         "' OR 1=1 --",

@@ -173,7 +173,7 @@ async def test_a_key_for_one_tier(gateway: Gateway, client: aiohttp.ClientSessio
         ("GET", "/", 404, "not_found"),
         ("GET", "/v1/nothing", 404, "not_found"),
         ("POST", "/v1/images/generations", 404, "not_found"),
-        ("GET", PATH, 405, "method_not_allowed"),
+        ("GET", PATH, 404, "not_found"),
         ("DELETE", PATH, 405, "method_not_allowed"),
         ("OPTIONS", PATH, 405, "method_not_allowed"),
         ("POST", "/v1/models", 405, "method_not_allowed"),

@@ -98,6 +98,22 @@ def test_times_end_at_their_second() -> None:
     assert snapshot(key=key).of("key-1", 90, CLASSES) is None
 
 
+def test_who_acts_later_for_a_project_keeps_its_rules() -> None:
+    """A batch's owner has the project's rights and limits then; who has left it, or names none, acts for none."""
+    key = dataclasses.replace(KEY, project="")
+    for id_ in ("key-1", "user:user-1"):
+        principal = snapshot(key=key).of(id_, 0, CLASSES, "project-1")
+        assert principal is not None
+        assert (principal.project, principal.tiers, principal.privacy) == ("project-1", {"hpc"}, "restricted")
+        assert principal.subjects[-1] == Subject("project", "project-1", PROJECT.limits)
+        gone = (dataclasses.replace(PROJECT, disabled=True), dataclasses.replace(PROJECT, members=names()))
+        assert [snapshot(key=key, project=each).of(id_, 0, CLASSES, "project-1") for each in gone] == [None, None]
+        assert snapshot(key=key).of(id_, 0, CLASSES, "project-2") is None
+        free = snapshot(key=key).of(id_, 0, CLASSES)
+        assert free is not None
+        assert free.project == ""
+
+
 def test_a_request_names_its_project() -> None:
     """Where the key has none, the request may name one that its user is in, by id or name; a key's own goes first."""
     free = dataclasses.replace(KEY, project="")

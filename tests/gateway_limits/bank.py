@@ -75,11 +75,35 @@ class Bank:
         """Make a key with these limits, and wait until both gateways know it; its name."""
         name = secrets.token_hex(4)
         self.stage.add_key(name, limits=Limits(**limits))
+        await self.is_known(name)
+        return name
+
+    async def member(self, project: dict[str, Any]) -> tuple[str, str]:
+        """Make a project, and a user in it with a key of no project: (the key's name, the project's id)."""
+        name = secrets.token_hex(4)
+        self.stage.add_key(f"admin of {name}", admin=True)
+        await self.is_known(f"admin of {name}")
+        headers = self.gateways[0].headers(f"admin of {name}")
+        async with aiohttp.ClientSession(f"{self.gateways[0].url}/admin/v1/", headers=headers) as session:
+
+            async def made(path: str, **body: Any) -> dict[str, Any]:
+                async with session.post(path, json=body) as answer:
+                    assert answer.status == 200, await answer.read()
+                    return dict(await answer.json())
+
+            user, of = await made("users", name=name), await made("projects", name=name, **project)
+            async with session.put(f"projects/{of['id']}/members/{user['id']}") as answer:
+                assert answer.status == 200, await answer.read()
+            self.stage.keys[name] = (await made("keys", name=name, user=user["id"]))["key"]
+        await self.is_known(name)
+        return name, of["id"]
+
+    async def is_known(self, key: str) -> None:
+        """Wait until both gateways know a key."""
         async with aiohttp.ClientSession() as session:
             for gateway in self.gateways:
                 if gateway.program.process.poll() is None:
-                    await known(session, gateway, name)
-        return name
+                    await known(session, gateway, key)
 
 
 async def known(session: aiohttp.ClientSession, gateway: Gateway, key: str) -> None:
@@ -107,12 +131,17 @@ class Told:
 
 
 async def ask(
-    session: aiohttp.ClientSession, gateway: Gateway, key: str, path: str = "/v1/chat/completions", **body: Any
+    session: aiohttp.ClientSession,
+    gateway: Gateway,
+    key: str,
+    path: str = "/v1/chat/completions",
+    headers: dict[str, str] | None = None,
+    **body: Any,
 ) -> Told:
     """Ask something, a short chat unless told otherwise."""
     if path == "/v1/chat/completions":
         body = chat(**{"model": "local", "stream": False, "max_tokens": 10, **body})
-    headers = gateway.headers(key)
+    headers = {**gateway.headers(key), **(headers or {})}
     async with session.post(f"{gateway.url}{path}", json=body, headers=headers) as answer:
         return Told(answer.status, {name.lower(): value for name, value in answer.headers.items()}, await answer.read())
 

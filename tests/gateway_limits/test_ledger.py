@@ -2,39 +2,20 @@
 
 import asyncio
 import contextlib
-import sqlite3
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import msgspec
 import pytest
 from batches.press import jsonl, reach, request, start, upload
 from gateway.stage import chat, until
 from gateway_limits.bank import Bank, ask
+from gateway_limits.books import entries, requests
 from gateway_limits.test_lines_of_batches import official
 
-from stream_core.audit.entries import Entry, Fields
 from stream_core.audit.verify import verify
 
 pytestmark = pytest.mark.process
-
-
-def entries(folder: Path, least: int = 0) -> list[str]:
-    """All of them, or (1) those that count, chain by chain."""
-    path = folder / "state" / "accounts.sqlite"
-    try:
-        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as store:
-            wanted = "SELECT entry FROM ledger WHERE counts >= ? ORDER BY chain, number"
-            return [text for (text,) in store.execute(wanted, [least])]
-    except sqlite3.OperationalError:
-        return []  # not made yet, or somebody writes
-
-
-def requests(folder: Path, key: str | None = None) -> list[Fields]:
-    """Those of requests, as they count: of one that two replicas gave up for dead, one."""
-    found = [msgspec.json.decode(text, type=Entry).request for text in entries(folder, 1)]
-    return [fields for fields in found if fields is not None and key in {None, fields.key}]
 
 
 async def all_there(folder: Path, ids: list[str]) -> None:

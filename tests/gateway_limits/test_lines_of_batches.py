@@ -6,6 +6,7 @@ import pytest
 from batches.press import jsonl, lines_of, reach, request, start, upload
 from gateway.stage import until
 from gateway_limits.bank import Bank, ask
+from gateway_limits.books import entry_of, requests
 
 pytestmark = pytest.mark.process
 
@@ -59,3 +60,32 @@ async def test_a_quota_that_is_used_up_fails_lines(bank: Bank) -> None:
         assert [line["custom_id"] for line in failed] == ["dear"]
         assert failed[0]["response"]["status_code"] == 429
         assert failed[0]["response"]["body"]["error"]["code"] == "insufficient_quota"
+
+
+async def test_lines_count_for_the_project_that_they_were_made_for(bank: Bank, client: aiohttp.ClientSession) -> None:
+    """A user's batch for a project spends of its tokens, is its in the ledger, and keeps its rules on tiers."""
+    key, project = await bank.member({"tiers": ["local"], "limits": {"tokens_per_month": 1_000}})
+    named = {"OpenAI-Project": project}
+    long = {"max_tokens": 400, "script": {"tokens": 400}}
+    async with official(bank, key) as owner:
+        lines = [*(request(str(n), **long) for n in range(3)), request("elsewhere", model="others", max_tokens=5)]
+        file = await upload(owner, jsonl(*lines))
+        batch = await reach(owner, (await start(owner, file, **named)).id)
+        good = [line["response"]["request_id"] for line in await lines_of(owner, batch.output_file_id)]
+        failed = {line["custom_id"]: line["response"] for line in await lines_of(owner, batch.error_file_id)}
+        codes = sorted(each["body"]["error"]["code"] for each in failed.values())
+        # What is reserved for two of them leaves no room for a third, however they come.
+        assert len(good) == 2
+        assert codes == ["insufficient_quota", "not_allowed"]
+        assert failed["elsewhere"]["status_code"] == 403
+        refused = await ask(client, bank.gateways[1], key, headers=named, max_tokens=400)
+        assert (refused.status, refused.error["code"]) == (429, "insufficient_quota")
+        assert f"the project {project!r} has reached its limit of 1,000 tokens per month" in refused.error["message"]
+        # The same lines for nobody's project are not the project's business.
+        batch = await reach(owner, (await start(owner, file)).id)
+        assert batch.request_counts is not None
+        assert batch.request_counts.completed == 4
+    await until(lambda: {fields.id for fields in requests(bank.stage.folder)} >= set(good))
+    for id_ in good:
+        fields = entry_of(bank.stage.folder, id_)
+        assert (fields.batch, fields.project, fields.prompt_tokens, fields.completion_tokens) == (True, project, 5, 400)

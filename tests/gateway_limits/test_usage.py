@@ -84,7 +84,9 @@ async def test_own_usage(bank: Bank, client: aiohttp.ClientSession) -> None:
         assert (await get(client, gateway, key, path))[0] == 403
 
 
-@pytest.mark.parametrize(("only", "param"), [({"from": "2026-02-01", "to": "2026-01-01"}, "from"), ({"to": "x"}, "to")])
+@pytest.mark.parametrize(
+    ("only", "param"), [({"from": "2026-02-01", "to": "2026-01-01"}, "from"), ({"to": "x"}, "to"), ({"to": "0"}, "to")]
+)
 async def test_bad_days(bank: Bank, client: aiohttp.ClientSession, only: dict[str, str], param: str) -> None:
     """They are 400 and named."""
     status, body = await get(client, bank.gateways[0], await bank.key(), "usage", **only)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -40,9 +41,9 @@ class SlowRoad:
 
 
 @contextlib.asynccontextmanager
-async def following(road: SlowRoad) -> AsyncIterator[Ledger]:
+async def following(road: SlowRoad, **fields: Any) -> AsyncIterator[Ledger]:
     """A ledger that writes until the block ends."""
-    ledger = Ledger("a" * 32, lambda: AT, kept=True)
+    ledger = Ledger("a" * 32, lambda: AT, kept=True, **fields)
     await ledger.opened(road)
     task = asyncio.create_task(ledger.follow())
     try:
@@ -135,3 +136,19 @@ async def test_what_is_under_way_when_the_connection_ends_goes_over_the_next_one
     lines = [*first.opening, *(slip.entry for slip in second.kept.values())]
     assert [msgspec.json.decode(line, type=Entry).kind for line in lines] == ["opened", "request", "request", "closed"]
     assert verify(line.encode() for line in lines).faults == []
+
+
+@pytest.mark.parametrize(("fields", "held"), [({}, set()), ({"may_hold": {"public"}.__contains__}, {"public"})])
+async def test_what_was_said_goes_along_where_its_class_allows(fields: dict[str, Any], held: set[str]) -> None:
+    """Of any other class, one that is not known included, the entry says the same without it; so without a rule."""
+    road = SlowRoad()
+    road.let.set()
+    async with following(road, **fields) as ledger:
+        for privacy in ("public", "restricted", ""):
+            said = Fields(privacy, AT, user="u", privacy=privacy, prompt="a question", answer="an answer")
+            ledger.note(privacy.encode(), said)
+        await settled()
+    found = [msgspec.json.decode(slip.entry, type=Entry).request for slip in road.kept.values()]
+    assert [each and each.user for each in found] == ["u"] * 3
+    assert {each.privacy for each in found if each and (each.prompt or each.answer)} == held
+    assert all("question" in slip.entry or slip.entry.count("answer") == 0 for slip in road.kept.values())

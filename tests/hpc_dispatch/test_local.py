@@ -10,6 +10,9 @@ import pytest
 from stream_core.wire.job import EngineSpec, PilotJob
 from stream_hpc_dispatch.clusters.base import JobHandle, SubmitFailed
 from stream_hpc_dispatch.clusters.local import LocalCluster, worker_environment
+from stream_hpc_dispatch.settings import DispatchSettings
+from stream_worker import engine_process
+from stream_worker.settings import WorkerSettings
 
 pytestmark = pytest.mark.process
 
@@ -212,3 +215,9 @@ def test_worker_inherits_neither_settings_nor_keys():
     ours = {"STREAM_DIE_WITH_PARENT": "1", "STREAM_PARENT_PID": "77"}
     assert worker_environment(own | dropped, 77) == own | ours
     assert worker_environment(own | dropped, None) == own
+
+
+def test_a_worker_may_drain_and_end_its_engine():
+    """By the defaults nobody is killed before the time that a worker promises its answers, and its engine, is over."""
+    promised = WorkerSettings.model_fields["drain_s"].default + engine_process._STOP_GRACE_S
+    assert DispatchSettings.model_fields["stop_grace_s"].default > promised

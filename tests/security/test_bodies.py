@@ -1,12 +1,15 @@
 """Bodies made to hurt whoever reads them: each is answered by a client's error, or taken for what it is."""
 
 import asyncio
+import base64
 import gzip
 import json
+import re
 import zlib
 from typing import Any
 
 import pytest
+from gateway.fetching.test_pictures import PICTURES
 from security.fort import Fort, chat, error_of, status_of
 
 pytestmark = pytest.mark.process
@@ -127,6 +130,25 @@ async def test_an_upload_that_is_none(fort: Fort, name: str) -> None:
     assert json.loads(listed.partition(b"\r\n\r\n")[2])["data"] == []
 
 
+async def test_malformed_uploads_are_no_flood_of_lines(fort: Fort) -> None:
+    """Each is counted, and of many of them the log has a line a minute, whatever the library would say."""
+    before = await _malformed(fort)
+    for _ in range(30):
+        data = FORMS["another boundary"]
+        answer = await fort.say(fort.request(data, "/v1/files", content_type="multipart/form-data; boundary=b"))
+        assert status_of(answer) == 400
+    assert await _malformed(fort) == before + 30
+    log = fort.gateway.program.log()
+    assert "python_multipart" not in log
+    assert log.count("malformed_upload: ") < before + 15
+
+
+async def _malformed(fort: Fort) -> int:
+    answer = await fort.say(fort.head("/metrics", method="GET", connection="close") + b"\r\n")
+    found = re.findall(rb'stream_faults_total\{kind="malformed_upload"\} (\d+)', answer)
+    return int(found[0]) if found else 0
+
+
 @pytest.mark.parametrize("boundary", ["", "b" * 5_000, "\x00", "b; boundary=c", '"', "é"])
 async def test_a_boundary_that_is_none(fort: Fort, boundary: str) -> None:
     """The header that says where parts end may be anything."""
@@ -144,6 +166,45 @@ async def test_a_body_without_an_end(fort: Fort, path: str) -> None:
     answer = await fort.say(head + b"\r\n" + piece * (most // 65_536 + 2) + b"0\r\n\r\n")
     assert status_of(answer) == 413, answer[:300]
     assert f"{most:,}".encode() in answer
+
+
+BOMB_URL = f"data:image/png;base64,{base64.b64encode(PICTURES['png'][0]).decode()}"
+SHOWN = {"type": "image_url", "image_url": {"url": BOMB_URL}}
+SHOWING: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": [SHOWN]}]},
+    "/v1/route": {"messages": [{"role": "user", "content": [SHOWN]}]},
+    "/v1/responses": {
+        "input": [{"role": "user", "content": [{"type": "input_image", "image_url": BOMB_URL, "detail": "auto"}]}]
+    },
+    "/v1/messages": {
+        "max_tokens": 5,
+        "messages": [
+            {
+                "role": "user",
+                "content": [
+                    {
+                        "type": "image",
+                        "source": {
+                            "type": "base64",
+                            "media_type": "image/png",
+                            "data": BOMB_URL.partition(",")[2],
+                        },
+                    }
+                ],
+            }
+        ],
+    },
+}
+
+
+@pytest.mark.parametrize("path", SHOWING)
+async def test_a_picture_that_claims_too_much(fort: Fort, path: str) -> None:
+    """Sixty bytes that say 60,000 x 60,000 pixels: 400 with the place and both numbers, before any engine sees them."""
+    answer = await fort.say(fort.request({"model": "local", **SHOWING[path]}, path))
+    assert status_of(answer) == 400, answer[:500]
+    assert b"3,600,000,000 pixels, at most 178,956,970 are allowed" in answer
+    assert b"messages[0].content[0].image_url" in answer
+    assert not fort.engine.was_asked(BOMB_URL[30:60])
 
 
 async def test_many_at_once(fort: Fort) -> None:

@@ -66,6 +66,8 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
         detector = {"find": {"card_number": "restricted"}}
         stage = Stage(folder, {"tiers": tiers, "policy": {"detector": detector, "good_enough": 0.01}})
         stage.add_key("internal", privacy="internal")
+        stage.add_key("second")
+        write_private(folder / "summaries.key", secrets.token_hex(32).encode())
         write_private(folder / "batch.key", secrets.token_hex(32).encode())
         (folder / "nats").mkdir()
         broker = Broker(folder / "nats")
@@ -78,7 +80,13 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
                 "LLM__MODEL": "m",
                 "LLM__PRIVACY": "internal",
             },
-            "summarizer": {"BACKEND_URL": f"{condenser.url}/v1", "BACKEND_MODEL": "m", "DEADLINE_MS": "5000"},
+            "summarizer": {
+                "BACKEND_URL": f"{condenser.url}/v1",
+                "BACKEND_MODEL": "m",
+                "DEADLINE_MS": "5000",
+                "NATS__URL": broker.url,
+                "STORE_KEY_FILE": str(folder / "summaries.key"),
+            },
         }
         services, targets = [], {}
         for name, fields in own.items():
@@ -118,6 +126,30 @@ async def test_a_long_conversation(road: Road, privacy: str) -> None:
     assert status_of(answer) == 200
     assert b"x-stream-context: condensed" in answer
     assert road.seen(mark) == ALLOWED[privacy]
+
+
+def told(answer: bytes) -> list[bytes]:
+    """What an answer's headers say, but for what each request has of its own."""
+    lines = answer.partition(b"\r\n\r\n")[0].split(b"\r\n")
+    own = (b"date:", b"x-request-id:", b"openai-processing-ms:")
+    return sorted(line for line in lines if not line.lower().startswith(own))
+
+
+async def test_summaries_of_another_key(road: Road) -> None:
+    """Who asks what another key has asked gets summaries of their own; no header tells whose were remembered."""
+    body, seen = talk("mark-twice", long=True), []
+    answers = []
+    for key in ("all", "all", "second", "second"):
+        answers.append(await road.ask(body, key=key))
+        seen.append(sum(b"mark-twice" in each for each in road.condenser.bodies))
+        assert b"x-stream-context: condensed" in answers[-1]
+        assert b"by extraction" not in told(answers[-1])
+    first, again, second, second_again = seen
+    assert first > 0
+    assert again == first, "the owner's own are remembered"
+    assert second == 2 * first, "another key's are asked for anew"
+    assert second_again == second
+    assert told(answers[0]) == told(answers[1]) == told(answers[2]) == told(answers[3])
 
 
 async def test_the_class_of_a_key_and_of_what_is_found(road: Road) -> None:

@@ -143,3 +143,25 @@ async def test_ids_are_no_paths(fort: Fort, path: str) -> None:
         assert "set-cookie" not in headers
         assert b"root:" not in rest
     assert "Traceback" not in fort.gateway.program.log()
+
+
+@pytest.mark.parametrize(
+    "id_", [*PATHS, "", "file-", "resp_" + "0" * 48 + ".*", "batch_" + "0" * 32, "\u0000", "\ud800"]
+)
+async def test_ids_in_bodies_are_no_paths(fort: Fort, id_: str) -> None:
+    """The same for the ids that stand in a request: none leads to another record, another key's or the broker's own."""
+    known = "file-" + "ab" * 16
+    hostile = id_.replace("{file}", known).replace("{FILE}", known.upper())
+    wishes: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/batches", {"input_file_id": hostile, "endpoint": "/v1/embeddings", "completion_window": "24h"}),
+        ("/v1/responses", {"model": "local", "input": "x", "previous_response_id": hostile}),
+        ("/v1/feedback", {"request_id": hostile, "good": True}),
+    ]
+    for path, body in wishes:
+        if not hostile and path == "/v1/responses":
+            continue  # an empty one is none: the conversation begins
+        status, rest, _ = await call(fort, "POST", path, "other", json.dumps(body).encode())
+        assert status in {400, 404}, (path, status, rest[:300])
+        assert json.loads(rest)["error"]["param"] in {*body, None}, rest[:300]
+        assert len(rest) < 2_000
+    assert "Traceback" not in fort.gateway.program.log()

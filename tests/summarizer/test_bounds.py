@@ -29,12 +29,12 @@ def whole(messages: list[dict[str, Any]], counter: Counter, tokens: int) -> Fitt
 
 @pytest.mark.parametrize("kind", ["exact", "estimated"])
 def test_ten_thousand_messages(kind: str, exact: Counter) -> None:
-    """10,001 messages are fitted in seconds, in order, within the budget."""
+    """10,001 messages are fitted in seconds of this process, in order, within the budget."""
     counter = exact if kind == "exact" else EstimatingCounter(1600)
     messages = long_talk(5000, words=6)
-    started = time.perf_counter()
+    started = time.process_time()
     fitted = whole(messages, counter, 8000)
-    assert time.perf_counter() - started < 60
+    assert time.process_time() - started < 60
     assert fitted.count.tokens <= 8000
     assert fitted.messages[-1].index == len(messages) - 1
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stream_cli import insight_commands, judge
+from stream_cli import backup_commands, insight_commands, judge
 from stream_cli.account_commands import groups_app, limits_app, projects_app, users_app
 from stream_cli.batch_commands import batch_app
 from stream_cli.capacity.command import capacity
@@ -44,6 +44,8 @@ app.command()(insight_commands.top)
 app.command()(usage)
 app.add_typer(audit_app, name="audit")
 app.command()(capacity)
+app.command()(backup_commands.backup)
+app.command()(backup_commands.restore)
 
 
 def _version(asked: bool) -> None:

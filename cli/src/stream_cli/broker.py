@@ -48,11 +48,20 @@ _SUMMARIES: Final = (
     *(f"$JS.API.STREAM.{verb}.KV_stream-summaries" for verb in ("INFO", "CREATE", "MSG.GET")),
 )
 """What the summarizer does with its bucket, where it has one (`STREAM_SUMMARIZER__STORE_KEY_FILE`)."""
+_BACKUP: Final = (
+    *(f"$JS.API.STREAM.{call}" for call in ("NAMES", "INFO.*", "SNAPSHOT.*", "RESTORE.*", "DELETE.*")),
+    *(f"$JS.API.STREAM.{verb}.stream-batch-records" for verb in ("MSG.GET", "PURGE")),
+    "$JS.SNAPSHOT.ACK.>",
+    "$JS.SNAPSHOT.RESTORE.>",
+    "stream.batch.record.backup.mark",
+)
+"""What a backup does: pack streams, put packed ones back, and tell gateways that it is at work."""
 _PUBLISH: Final = {
     "gateway": [subjects.ALL_LEASES_IN, *_BATCHES],
     "relay": [subjects.ALL_GATEWAYS, subjects.ALL_LEASES_OUT],
     "hpc_dispatch": [subjects.ALL_LEASES_IN, *_LEASE_BUCKET],
     "summarizer": [*_SUMMARIES],
+    "backup": [*_BACKUP],
 }
 _SUBSCRIBE: Final = {
     "gateway": [
@@ -63,6 +72,7 @@ _SUBSCRIBE: Final = {
     "relay": [subjects.ALL_LEASES_IN],
     "hpc_dispatch": [subjects.ALL_LEASES_OUT, "_INBOX.hpc_dispatch.>"],
     "summarizer": ["_INBOX.summarizer.>"],
+    "backup": ["_INBOX.backup.>"],
 }
 
 

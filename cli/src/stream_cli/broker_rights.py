@@ -17,11 +17,13 @@ _MINE: Final = {
     "gateway": subjects.ALL_GATEWAYS,
     "relay": subjects.ALL_LEASES_IN,
     "hpc_dispatch": subjects.ALL_LEASES_OUT,
+    "backup": "_INBOX.backup.>",
 }
 _OTHERS: Final = {
     "gateway": (_EVERYTHING, subjects.ALL_LEASES_IN, subjects.ALL_LEASES_OUT),
     "relay": (_EVERYTHING, subjects.ALL_GATEWAYS, subjects.ALL_LEASES_OUT),
     "hpc_dispatch": (_EVERYTHING, subjects.ALL_GATEWAYS, subjects.ALL_LEASES_IN),
+    "backup": (_EVERYTHING, subjects.ALL_GATEWAYS, subjects.ALL_LEASES_IN, subjects.ALL_LEASES_OUT),
 }
 
 

@@ -14,6 +14,8 @@ from stream_core.wire import subjects
 
 USERS: Final = {"gateway": "GATEWAY", "hpc_dispatch": "DISPATCH", "summarizer": "SUMMARIZER", "relay": "RELAY"}
 """Services that speak to the broker, and their accounts."""
+BACKUPS: Final = {"backup of gateway": "GATEWAY", "backup of dispatch": "DISPATCH"}
+"""Who packs the streams of an account, and which; the summarizer's are a cache."""
 LEAF: Final = "leaf"
 """The user of a leaf node outside: it may do what a relay may."""
 OUTER_RELAY: Final = "outer relay"
@@ -35,7 +37,7 @@ def accounts(public_keys: Mapping[str, str]) -> str:
     """Write the part of nats-server's configuration that says who may do what. It holds no secret.
 
     Args:
-        public_keys: "U..." of each of `USERS`, and of `LEAF`.
+        public_keys: "U..." of each of `USERS` and `BACKUPS`, and of `LEAF`.
     """
     made: dict[str, Any] = {}
     for service, account in USERS.items():
@@ -44,6 +46,8 @@ def accounts(public_keys: Mapping[str, str]) -> str:
         made[account] = {"users": [_user(public_keys[service], service)], "exports": exports, "imports": imports}
         if account in _JETSTREAM:
             made[account]["jetstream"] = "enabled"
+    for user, account in BACKUPS.items():
+        made[account]["users"].append(_user(public_keys[user], "backup"))
     made["RELAY"]["users"].append(_user(public_keys[LEAF], "relay"))
     return _written(made)
 

@@ -23,7 +23,7 @@ from typing import Final
 import yaml
 
 from stream_cli import keys
-from stream_cli.cluster_accounts import LEAF, OUTER_RELAY, USERS, accounts, leaf_accounts
+from stream_cli.cluster_accounts import BACKUPS, LEAF, OUTER_RELAY, USERS, accounts, leaf_accounts
 from stream_core import nkeys, tickets
 from stream_core.certificates import Authority
 from stream_core.errors import ConfigError
@@ -85,7 +85,7 @@ def make(installation: Installation, *, now: float, renew: bool = False) -> None
     """
     root, outside = installation.folder, installation.outside
     made = [root, outside, *(installation.place(service) for service in SERVICES)]
-    made += [root / name for name in ("authority", "ingress", "store")]
+    made += [root / name for name in ("authority", "ingress", "store", "backup")]
     made += [outside / name for name in (*_OUTSIDE, "ingress")]
     try:
         for folder in made:
@@ -94,7 +94,7 @@ def make(installation: Installation, *, now: float, renew: bool = False) -> None
         _certificates(installation, _aware(now), renew=renew)
         _own_secrets(installation, now)
         _broker_users(installation)
-        _kustomization(root, [*map(_called, SERVICES), "ingress", "store"], installation.namespace)
+        _kustomization(root, [*map(_called, SERVICES), "ingress", "store", "backup"], installation.namespace)
         _kustomization(outside, [*_OUTSIDE, "ingress"], installation.namespace)
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
@@ -133,6 +133,7 @@ def _certificates(installation: Installation, now: datetime.datetime, *, renew: 
     write_private(installation.place("nats") / "route-ca.pem", routes.pem)
     write_private(installation.place("nats") / "outside-ca.pem", outside.pem)
     write_private(installation.folder / "ingress" / "ca.crt", inside.pem)
+    write_private(installation.folder / "backup" / "ca.pem", inside.pem)
     for service in _OUTSIDE:
         issue(installation.outside / service, service, outside)
         write_private(installation.outside / service / "ca.pem", outside.pem)
@@ -166,6 +167,8 @@ def _own_secrets(installation: Installation, now: float) -> None:
 
 def _broker_users(installation: Installation) -> None:
     seeds = {service: installation.place(service) / "nats.seed" for service in USERS}
+    for user in BACKUPS:
+        seeds[user] = installation.folder / "backup" / f"{user.rpartition(' ')[2]}.seed"
     seeds[LEAF] = installation.folder / "authority" / "leaf.seed"
     seeds[OUTER_RELAY] = installation.outside / "relay" / "nats.seed"
     for path in seeds.values():

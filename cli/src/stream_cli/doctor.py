@@ -146,7 +146,7 @@ def _broker(home: Home, record: leftovers.Record | None) -> Iterator[Finding]:
     if "nats" not in record.programs:
         yield Finding("broker", "permissions", ok=True, words="somebody else's (NATS_URL): not looked at")
         return
-    port = _nats_port(record)
+    port = leftovers.nats_port(record)
     if not port:
         yield Finding("broker", "nats", ok=False, words="its port is not known: start `stream up` again")
         return
@@ -164,16 +164,6 @@ def _broker(home: Home, record: leftovers.Record | None) -> Iterator[Finding]:
             continue
         told = "; ".join(faults) + ": start `stream up` again" if faults else "its own subjects and no others"
         yield Finding("broker", user, ok=not faults, words=told)
-
-
-def _nats_port(record: leftovers.Record) -> int:
-    """Read the port from the broker's own command line: it stands in no file."""
-    pid, _ = record.programs["nats"]
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return int(words[words.index(b"-p") + 1])
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 def _tiers(home: Home, record: leftovers.Record | None) -> Iterator[Finding]:

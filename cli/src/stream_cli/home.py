@@ -19,7 +19,7 @@ from typing import Final
 from stream_core.errors import ConfigError
 
 TLS_NAMES: Final = ("gateway", "judge", "summarizer", "hpc_dispatch")
-NATS_USERS: Final = ("gateway", "relay", "hpc_dispatch")
+NATS_USERS: Final = ("gateway", "relay", "hpc_dispatch", "backup")
 _LOG_LIMIT: Final = 10 * 1024 * 1024
 _LOOK_AGAIN: Final = datetime.timedelta(days=7)
 _FOLDERS: Final = ("accounts", "tls", "secrets", "nats", "logs", "run")

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from stream_cli.home import Home, write_private
@@ -54,6 +55,16 @@ def read(home: Home) -> Record | None:
         return Record(int(data["pid"]), str(data["identity"]), str(data["host"]), int(data["port"]), programs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def nats_port(record: Record) -> int:
+    """Read the broker's port from its own command line, since it stands in no file; 0 when it can't be told."""
+    try:
+        pid, _ = record.programs["nats"]
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return int(words[words.index(b"-p") + 1])
+    except (KeyError, OSError, ValueError, IndexError):
+        return 0
 
 
 def sweep(home: Home) -> list[str]:

@@ -35,6 +35,8 @@ _LEAST_BACKEND_CONTEXT: Final = 1024
 """Tokens; the summarizer takes no smaller number."""
 _GRACE_S: Final = "3"
 """Seconds that running streams get at the end; then the gateway ends them with an error event, and all is over soon."""
+_STOP_GRACE_S: Final = "4"
+"""What a worker gets then: less than hpc_dispatch itself, and enough, for the gateway has ended all answers by then."""
 _NATS_CLIENTS: Final = ("relay", "hpc_dispatch", "gateway")
 
 
@@ -280,6 +282,7 @@ def _hpc_dispatch(ground: Ground, wishes: Wishes, _deployment: Deployment) -> di
         "STREAM_HPC_DISPATCH__STATE_DIR": str(ground.home.logs),
         # Nothing outlives `stream up`: were hpc_dispatch killed, all would be stopped.
         "STREAM_HPC_DISPATCH__KEEP_WORKERS": "false",
+        "STREAM_HPC_DISPATCH__STOP_GRACE_S": _STOP_GRACE_S,
     }
     if "nats" in wishes.only:  # another's broker need not let us have a bucket
         env["STREAM_HPC_DISPATCH__LEASE_KEY_FILE"] = str(ground.home.secret("lease.key"))

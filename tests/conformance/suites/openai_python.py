@@ -100,7 +100,7 @@ def test_files_and_batches(client):
     line["body"] = {"model": MODEL, "messages": HELLO}
     file = client.files.create(file=("in.jsonl", json.dumps(line).encode()), purpose="batch")
     batch = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while batch.status not in {"completed", "failed", "expired"} and time.monotonic() < deadline:
         time.sleep(0.2)
         batch = client.batches.retrieve(batch.id)

@@ -38,7 +38,11 @@ BAD: list[tuple[bytes, str | None, str]] = [
     (body(messages=None), "messages", "expected an array, got null"),
     (body(messages=["hi"]), "messages[0]", "expected an object, got a string"),
     (body(messages=[USER, {"content": "x"}]), "messages[1].role", "is missing"),
-    (body(messages=[USER, USER, {"role": "wizard", "content": "x"}]), "messages[2].role", "one of system, developer"),
+    (
+        body(messages=[USER, USER, {"role": "wizard", "content": "x"}]),
+        "messages[2].role",
+        "one of assistant, developer",
+    ),
     (body(messages=[USER, {"role": 3, "content": "x"}]), "messages[1].role", "expected a string"),
     (body(messages=[{"role": "user"}]), "messages[0].content", "a user message needs"),
     (body(messages=[{"role": "system", "content": None}]), "messages[0].content", "a system message needs"),

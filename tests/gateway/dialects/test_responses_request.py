@@ -137,12 +137,21 @@ WRONG: list[tuple[dict[str, Any], str, type[InvalidRequest]]] = [
     ({"input": [{"role": "user", "content": 3}]}, "input[0].content", InvalidRequest),
     ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, "input[0].call_id", InvalidRequest),
     ({"input": [{"type": "function_call_output", "output": "x"}]}, "input[0].call_id", InvalidRequest),
+    ({"input": [{"type": "reasoning", "summary": 0.5}]}, "input[0].summary", InvalidRequest),
+    ({"input": [{"type": "reasoning", "content": "hm"}]}, "input[0].content", InvalidRequest),
+    ({"input": [{"type": "reasoning", "summary": [{"text": 1}]}]}, "input[0].summary[0].text", InvalidRequest),
     ({"text": {"format": {"type": "json_schema"}}}, "text.format", InvalidRequest),
     ({"text": {"format": {"type": "xml"}}}, "text.format.type", InvalidRequest),
     ({"stream_options": {}}, "stream_options", InvalidRequest),
     ({"tools": [{"type": "function"}]}, "tools[0].name", InvalidRequest),
     ({"metadata": {str(n): "" for n in range(17)}}, "metadata", InvalidRequest),
     ({"max_output_tokens": 0}, "max_output_tokens", InvalidRequest),
+    ({"truncation": "some"}, "truncation", InvalidRequest),
+    ({"reasoning": {"depth": 3}}, "reasoning.depth", Unsupported),
+    ({"text": {"colour": "red"}}, "text.colour", Unsupported),
+    ({"stream": True, "stream_options": {"pad": True}}, "stream_options.pad", Unsupported),
+    ({"tools": [{**FUNCTION, "defer_loading": True}]}, "tools[0].defer_loading", Unsupported),
+    ({"tools": [{**FUNCTION, "async": True}]}, "tools[0].async", Unsupported),
     ({"tools": [{"type": "web_search"}]}, "tools[0].type", Unsupported),
     ({"tools": [FUNCTION, {"type": "file_search"}]}, "tools[1].type", Unsupported),
     ({"include": ["file_search_call.results"]}, "include", Unsupported),
@@ -158,6 +167,14 @@ WRONG: list[tuple[dict[str, Any], str, type[InvalidRequest]]] = [
         Unsupported,
     ),
 ]
+
+
+def test_a_wrong_choice_is_told_the_right_ones() -> None:
+    """Of a field that has a few values the error names just these."""
+    with pytest.raises(
+        InvalidRequest, match=r"truncation: invalid enum value 'some', one of auto, disabled is expected"
+    ):
+        chat(truncation="some")
 
 
 @pytest.mark.parametrize(("sent", "param", "kind"), WRONG)

@@ -101,7 +101,9 @@ def test_links_are_found_wherever_engines_look() -> None:
         "input": [{"type": "image_url", "image_url": {"url": "DATA:image/png,x"}}, {"image_url": http}],
         "tools": [{"function": {"parameters": {"url": http}}}],
     }
-    found = list(links_of(body))
+    found = [link for link in links_of(body) if not link.is_data]
+    held = [link.place for link in links_of(body) if link.is_data]
+    assert held == ["messages[1].content[2].image_url", "input[0].image_url.url"]
     assert {link.place: link.is_image for link in found} == {
         "messages[1].content[1].image_url.url": True,
         "messages[1].content[3].video_url.url": False,

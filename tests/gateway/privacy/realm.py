@@ -10,16 +10,20 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import orjson
 
+from stream_core.audit.entries import Chain
 from stream_core.deployment import Deployment
 from stream_core.errors import UpstreamRejected, UpstreamUnavailable
 from stream_core.ids import new_id
 from stream_core.openai.models import parse_chat
 from stream_core.openai.requests import parse_completion, parse_embedding
+from stream_core.privacy import may_see
 from stream_core.settings import TlsFiles
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.backends.contract import Call, OfferedModel, offered
@@ -31,9 +35,10 @@ from stream_gateway.batches.records import BatchRecord
 from stream_gateway.dialects.messages import MessagesDialect
 from stream_gateway.dialects.plain import PlainDialect
 from stream_gateway.dialects.responses import ResponsesDialect
+from stream_gateway.feedback import RecentAnswers, demand_kept
 from stream_gateway.fitting import Fitting
 from stream_gateway.judging import Judge
-from stream_gateway.ledger.writer import Ledger
+from stream_gateway.ledger.writer import Ledger, Slip
 from stream_gateway.lifeline import Running
 from stream_gateway.limits.book import Book
 from stream_gateway.limits.meter import Meter
@@ -41,6 +46,7 @@ from stream_gateway.pipeline import Asked, Pipeline
 from stream_gateway.responses.archive import Conversation
 from stream_gateway.responses.ids import NoSuchResponse
 from stream_gateway.routes.asking import AskRoute, Means
+from stream_gateway.routing import request_class
 from stream_gateway.spending import Spending
 from stream_gateway.standing import Standing
 from stream_gateway.till import Till
@@ -186,18 +192,33 @@ class Shelf:
     limits = None
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str], Conversation] = {}
+        self.kept: dict[tuple[str, str], Conversation] = {}
 
     def check_size(self, size: int) -> None:
         pass
 
     async def keep(self, owner: str, conversation: Conversation) -> None:
-        self._kept[owner, conversation.response["id"]] = conversation
+        self.kept[owner, conversation.response["id"]] = conversation
 
     async def find(self, owner: str, id_: str) -> Conversation:
-        if (owner, id_) not in self._kept:
+        if (owner, id_) not in self.kept:
             raise NoSuchResponse("none", param="response_id")
-        return self._kept[owner, id_]
+        return self.kept[owner, id_]
+
+
+class Papers:
+    """The ledger's way to the broker: every entry and intent, as it is written."""
+
+    connected = True
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    async def open_chain(self, chain: Chain, at: float) -> None:
+        chain.add("opened", at)
+
+    async def send(self, chain: str, name: str, slip: Slip) -> None:
+        self._place.texts.append(f"{chain} {name} {slip.entry} {msgspec.json.encode(slip.intent).decode()}")
 
 
 class Log(logging.Handler):
@@ -230,12 +251,16 @@ class Realm:
         *,
         judge_class: str,
         summarizer_class: str,
+        ledger_class: str,
+        thumbs_class: str,
     ) -> None:
         classes = deployment.policy.classes
         self.deployment = deployment
         self.judge = Place("the judge's model", frozenset({judge_class}))
         self.summarizer = Place("the summarizer's model", frozenset({summarizer_class}))
-        self.places = [self.judge, self.summarizer]
+        self.thumbs = Place("feedback", frozenset({thumbs_class}))
+        papers = Place("ledger", frozenset({ledger_class}))
+        self.places = [self.judge, self.summarizer, self.thumbs, papers]
         entries = {}
         for tier in deployment.tiers:
             seeing = {
@@ -270,10 +295,14 @@ class Realm:
         fitting = Fitting("", TLS, deadline_s=10)
         fitting._stub = Wire(Fit=self._summarizer.Fit)  # type: ignore[assignment]
         meter = Meter(Book("0", lambda: 0.0, shared=False, lease_s=60), lambda: 0.0)
-        till = Till(Spending(lambda: 0.0), meter, ledger := Ledger("0", lambda: 0.0, kept=False))
+        ledger = Ledger("0", lambda: 0.0, kept=True, may_hold=partial(may_see, classes, ledger_class))
+        self._ledger, self._road = ledger, Papers(papers)
+        till = Till(Spending(lambda: 0.0), meter, ledger)
         self.pipeline = Pipeline(judge, fitting, till)
-        means = Means(self, self, self.pipeline, Running(), 1 << 24, ledger)  # type: ignore[arg-type]  # a registry in all that is asked
-        stored: Any = SimpleNamespace(archive=Shelf())
+        self.recent = RecentAnswers()
+        means = Means(self, self, self.pipeline, Running(), 1 << 24, ledger, self.recent)  # type: ignore[arg-type]  # a registry in all that is asked
+        self.shelf = Shelf()
+        stored: Any = SimpleNamespace(archive=self.shelf, tried=partial(asyncio.sleep, 0))
         self._routes = {
             "chat": AskRoute(means, PlainDialect()),
             "completions": AskRoute(means, PlainDialect(parse_completion)),
@@ -309,10 +338,28 @@ class Realm:
             root.setLevel(before)
 
     async def aclose(self) -> None:
+        self._writing.cancel()
+        await asyncio.wait([self._writing])
         await self._summarizer.aclose()
 
+    async def open(self) -> None:
+        """Begin to write the ledger."""
+        await self._ledger.opened(self._road)
+        self._writing = asyncio.create_task(self._ledger.follow())
+
+    async def thumb(self, request_id: str, prompt: str, header: str | None) -> None:
+        """Say that an answer was good, and send the prompt along."""
+        answered = self.recent.find(request_id)
+        assert answered is not None
+        policy = self.deployment.policy
+        (most,) = self.thumbs.classes
+        classes = (answered.privacy, request_class(policy, self.principal.privacy, header))
+        await demand_kept(most, policy, self.generation.detector, prompt, classes)
+        self.thumbs.texts.append(prompt)
+
     async def settle(self) -> None:
-        """Let what is written ahead be written."""
+        """Let what is written ahead, and what is noted, be written."""
+        await self._ledger._empty.wait()
         ahead: Any = self._summarizer._ahead
         while ahead._waiting:  # noqa: ASYNC110  (its worker tells nobody)
             await asyncio.sleep(0)
@@ -333,7 +380,8 @@ class Realm:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        await self._routes[api]({"type": "http", "method": "POST", "headers": headers}, receive, send)
+        scope = {"type": "http", "method": "POST", "path": f"/v1/{api}", "headers": headers}
+        await self._routes[api](scope, receive, send)
         start = sent[0]
         return Reply(start["status"], str(start["headers"]), b"".join(each.get("body", b"") for each in sent[1:]))
 
@@ -342,7 +390,10 @@ class Realm:
         data = orjson.dumps(body)
         record = BatchRecord("batch_1", "key-1", "/v1/chat/completions", "f", "o", "e", "24h", privacy, 0.0, 1e12, 1e12)
         exchange = LineExchange(self.principal, body)
-        await self._executor._exchange(record, Good("id", parse_chat(data), len(data)), exchange)
+        try:
+            await self._executor._exchange(record, Good("id", parse_chat(data), len(data)), exchange)
+        finally:
+            exchange.note(self._ledger)
 
     async def explain(self, body: dict[str, Any], header: str | None) -> None:
         """Ask where a request would go, and how many tokens it has."""

@@ -1,20 +1,21 @@
 """Nothing carries a text beyond its class: whole roads under generated policies, documents, keys and failures.
 
-Each text has a mark that is nowhere else. Wherever text leaves the gateway, and in every log line, response header and
-trace header, the marks found must be of no higher class than the place. STREAM_PRIVACY_EXAMPLES sets how many roads are
-tried.
+Each text has a mark that is nowhere else. Wherever text leaves the gateway or comes to rest, and in every log line,
+response header and trace header, the marks found must be of no higher class than the place. STREAM_PRIVACY_EXAMPLES
+sets how many roads are tried.
 """
 
 import asyncio
 import os
+import re
 from typing import Any
 
-from gateway.privacy.realm import MARKS, Realm
+from gateway.privacy.realm import MARKS, Realm, Reply
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from stream_core.deployment import Deployment
-from stream_core.errors import StreamError
+from stream_core.errors import NotAllowed, StreamError
 from stream_gateway.accounts.principal import Principal
 
 EXAMPLES = int(os.environ.get("STREAM_PRIVACY_EXAMPLES", "100"))
@@ -71,6 +72,8 @@ def requests(draw: st.DrawFn, classes: list[str]) -> dict[str, Any]:
         "long": draw(st.booleans()),
         "stream": draw(st.booleans()),
         "follow": draw(st.booleans()),
+        "keeps": draw(st.booleans()),
+        "thumb": draw(st.none() | st.sampled_from(["", *classes])),
         "place": draw(st.sampled_from(["user", "system", "tool", "parts"])),
     }
 
@@ -120,6 +123,16 @@ def class_of(drawn: dict[str, Any], deployment: Deployment, before: int) -> int:
     return max(reasons)
 
 
+async def give_thumb(realm: Realm, reply: Reply, text: str, header: str | None) -> None:
+    """Say of an answer that it was good, with its prompt, which is kept or refused."""
+    (request_id,) = re.findall(r"x-request-id', b'([0-9a-f]{32})'", reply.headers)
+    try:
+        await realm.thumb(request_id, text, header)
+    except NotAllowed as error:
+        event("prompt not kept")
+        realm.log.lines.append(error.message)
+
+
 async def walk(realm: Realm, asked: list[dict[str, Any]]) -> None:
     """Ask one request after the other, and look at every place after each."""
     marks: dict[str, int] = {}
@@ -129,7 +142,7 @@ async def walk(realm: Realm, asked: list[dict[str, Any]]) -> None:
         mark = f"mark{next(MARKS):05d}x"
         text = " ".join([mark, *drawn["triggers"], FILLER if drawn["long"] else "Please answer."])
         tiers = None if drawn["tiers"] is None else frozenset(drawn["tiers"])
-        realm.principal = Principal("key-1", tiers, drawn["key"])
+        realm.principal = Principal("key-1", tiers, drawn["key"], keeps_content=drawn["keeps"])
         goes_on = previous if drawn["follow"] and drawn["api"] == "responses" else None
         marks[mark] = class_of(drawn, realm.deployment, goes_on[1] if goes_on else 0)
         if goes_on:
@@ -147,7 +160,10 @@ async def walk(realm: Realm, asked: list[dict[str, Any]]) -> None:
             else:
                 reply = await realm.ask(drawn["api"], body, drawn["header"])
                 headers = reply.headers
+                if drawn["thumb"] is not None and reply.status == 200:
+                    await give_thumb(realm, reply, text, drawn["thumb"] or None)
                 event(f"{drawn['api']} {reply.status}")
+                assert reply.status != 500, "the road itself is broken, and shows nothing"
                 if drawn["api"] == "responses" and reply.status == 200 and b'"resp_' in reply.body:
                     previous = reply.body.split(b'"id":"resp_')[1].split(b'"')[0].decode(), marks[mark]
                     previous = f"resp_{previous[0]}", previous[1]
@@ -161,16 +177,22 @@ async def walk(realm: Realm, asked: list[dict[str, Any]]) -> None:
                 beyond = [name for name, of in marks.items() if name in sent and of > most]
                 assert not beyond, f"{place.name} may see {place.classes} and got {beyond} of {marks}"
                 event(f"seen by {place.name.split('/')[0][:8]}")
+        for conversation in realm.shelf.kept.values():
+            stored = str([conversation.response, conversation.input, conversation.before])
+            low = [name for name, of in marks.items() if name in stored and of > classes.index(conversation.privacy)]
+            assert not low, f"a response of class {conversation.privacy} holds {low} of {marks}"
     assert not [line for line in realm.log.lines if "mark" in line]
 
 
 def run(
     deployment: Deployment, scripts: dict[str, dict[str, str]], asked: list[dict[str, Any]], own: list[str]
 ) -> None:
-    """Walk a road in a realm of its own; `own` are the classes of the judge's and the summarizer's models."""
+    """Walk a road in a realm of its own; `own` has the classes of the services' models, of ledger and feedback."""
 
     async def once() -> None:
-        realm = Realm(deployment, scripts, judge_class=own[0], summarizer_class=own[1])
+        names = ("judge_class", "summarizer_class", "ledger_class", "thumbs_class")
+        realm = Realm(deployment, scripts, **dict(zip(names, own, strict=True)))
+        await realm.open()
         try:
             with realm.listening():
                 await walk(realm, asked)
@@ -190,7 +212,7 @@ def test_nothing_carries_a_text_beyond_its_class(data: st.DataObject) -> None:
     deployment, scripts = data.draw(deployments())
     classes = deployment.policy.classes
     asked = data.draw(st.lists(requests(classes), min_size=1, max_size=4))
-    run(deployment, scripts, asked, [data.draw(st.sampled_from(classes)) for _ in range(2)])
+    run(deployment, scripts, asked, [data.draw(st.sampled_from(classes)) for _ in range(4)])
 
 
 @roads
@@ -209,4 +231,4 @@ def test_a_conversation_only_rises(data: st.DataObject) -> None:
     deployment = Deployment.model_validate({"tiers": tiers, "policy": policy})
     talk = {"api": "responses", "follow": True, "key": None, "model": "auto", "tiers": None}
     asked = [{**drawn, **talk} for drawn in data.draw(st.lists(requests(classes), min_size=2, max_size=4))]
-    run(deployment, {tier["name"]: {"m0": "ok"} for tier in tiers}, asked, [classes[0]] * 2)
+    run(deployment, {tier["name"]: {"m0": "ok"} for tier in tiers}, asked, [classes[0]] * 4)

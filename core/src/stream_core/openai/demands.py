@@ -17,6 +17,7 @@ not (`capabilities` in `stream.yaml`), and the field that asks for it. Wishes (`
     functions, function_call               | functions (replaced by tools since 2023)
     prediction, web_search_options         | prediction, web_search
     store: true                            | store
+    moderation                             | moderation
     service_tier, but for auto and default | service_tier
 """
 
@@ -39,6 +40,7 @@ _WHOLE_FIELDS: Final = {
     "prediction": "prediction",
     "web_search_options": "web_search",
     "store": "store",
+    "moderation": "moderation",
     "audio": "audio_output",
 }
 

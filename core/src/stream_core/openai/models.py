@@ -7,12 +7,13 @@ Only what routing needs is typed; every other field passes on as it came. A wron
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 import orjson
 
-from stream_core.errors import InvalidRequest
+from stream_core.errors import InvalidRequest, Unsupported
+from stream_core.openai.choices import choices
 from stream_core.openai.demands import Demand, check_together, demands_of
 
 CHAT: Final = "/chat/completions"
@@ -23,8 +24,8 @@ MAX_DEPTH: Final = 200
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Penalty = Annotated[float, msgspec.Meta(ge=-2, le=2)]
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
-ROLES: Final = get_args(Role)
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+_Model = Annotated[_Name, msgspec.Meta(examples=["auto"])]
 
 
 class Part(msgspec.Struct):
@@ -77,7 +78,7 @@ class ResponseFormat(msgspec.Struct):
 class ChatBody(msgspec.Struct):
     """The whole request."""
 
-    model: _Name
+    model: _Model
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
@@ -111,6 +112,12 @@ class ChatBody(msgspec.Struct):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    moderation: dict[str, Any] | None = None
+
+
+_CHAT_FIELDS: Final = frozenset(ChatBody.__struct_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +151,8 @@ class ChatRequest:
     """What not every model can do."""
     path: str = CHAT
     """Of the engine's API. Other ones than chat are never condensed and never continued."""
+    unknown: int = 0
+    """How many fields the body has that are none of the API's: an engine may know them."""
 
     def tail(self, count: int) -> list[Turn]:
         """Give the last messages as text, the oldest first."""
@@ -188,7 +197,7 @@ def typed(body: Mapping[str, Any], kind: type[_B]) -> _B:
     try:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error)) from error
+        raise _refusal(str(error), kind) from error
 
 
 def chat_of(body: Mapping[str, Any]) -> ChatRequest:
@@ -212,6 +221,7 @@ def chat_of(body: Mapping[str, Any]) -> ChatRequest:
         structured=chat.response_format is not None and chat.response_format.type != "text",
         max_output=chat.max_completion_tokens or chat.max_tokens,
         demands=tuple(dict.fromkeys(demands_of(body))),
+        unknown=len(body.keys() - _CHAT_FIELDS),
     )
 
 
@@ -242,6 +252,7 @@ def _media(messages: list[Message]) -> Iterator[tuple[str, int]]:
 
 _WHERE: Final = re.compile(r"(?P<what>.*?)(?: - at `\$\.?(?P<path>.*)`)?", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(?P<name>.*)`")
+_UNKNOWN: Final = re.compile(r"Object contains unknown field `(?P<name>.*)`", re.DOTALL)
 _TYPES: Final = re.compile(r"`([a-z |]+)`")
 _WORDS: Final = {
     "array": "an array",
@@ -254,15 +265,18 @@ _WORDS: Final = {
 _MAX_ECHO: Final = 200
 
 
-def _refusal(message: str) -> InvalidRequest:
+def _refusal(message: str, kind: type[msgspec.Struct]) -> InvalidRequest:
     """Turn msgspec's message into ours: "Expected `int | null`, got `str` - at `$.n`"."""
     found = _WHERE.fullmatch(message)
     what, path = (found["what"], found["path"] or "") if found else (message, "")
     if missing := _MISSING.fullmatch(what):
         path = f"{path}.{missing['name']}" if path else missing["name"]
         return InvalidRequest(f"{path} is missing", param=path)
+    if unknown := _UNKNOWN.fullmatch(what):
+        path = f"{path}.{unknown['name'][:_MAX_ECHO]}" if path else unknown["name"][:_MAX_ECHO]
+        return Unsupported(f"{path}: there is no such field here", param=path)
     if what.startswith("Invalid enum value"):
-        what = f"{what[:_MAX_ECHO]}, one of {', '.join(ROLES)} is expected"
+        what = f"{what[:_MAX_ECHO]}, one of {', '.join(choices(kind, path))} is expected"
     what = _TYPES.sub(_in_words, what)
     return InvalidRequest(f"{path}: {what[:1].lower()}{what[1:]}", param=path or None)
 

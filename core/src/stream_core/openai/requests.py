@@ -4,6 +4,7 @@ Each becomes a `ChatRequest` with another path, so that routing has one kind of 
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -21,14 +22,14 @@ OUTSIDE: Final = frozenset({TOKENIZE})
 
 _AUTO: Final = "auto"
 _MOST_INPUTS: Final = 2048
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+_Model = Annotated[str, msgspec.Meta(min_length=1, max_length=300, examples=["auto"])]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class CompletionBody(msgspec.Struct):
     """A request for the continuation of a text."""
 
-    model: _Name
+    model: _Model
     prompt: str | list[Any]
     """A text, several, or the numbers of tokens."""
     stream: bool | None = None
@@ -52,7 +53,7 @@ class CompletionBody(msgspec.Struct):
 class EmbeddingBody(msgspec.Struct):
     """A request for vectors."""
 
-    model: _Name
+    model: _Model
     input: str | list[Any]
     """A text, several, or the numbers of tokens."""
     encoding_format: str | None = None
@@ -64,15 +65,18 @@ class ModerationBody(msgspec.Struct):
     """A request for a verdict on texts or images."""
 
     input: str | list[Any]
-    model: _Name = _AUTO
+    model: _Model = _AUTO
 
 
 class TokenizeBody(msgspec.Struct):
     """A request for the tokens of a text, or of a conversation."""
 
-    model: _Name
+    model: _Model
     prompt: str | None = None
     messages: list[dict[str, Any]] | None = None
+
+
+_Body = CompletionBody | EmbeddingBody | ModerationBody | TokenizeBody
 
 
 def parse_completion(data: bytes) -> ChatRequest:
@@ -89,9 +93,8 @@ def parse_completion(data: bytes) -> ChatRequest:
     if (asked.best_of or 1) > 1:
         demands.append(Demand("best_of", "best_of"))
     texts = _texts(asked.prompt, "prompt", asked.model)
-    return _request(
-        body, asked.model, COMPLETIONS, texts, demands, stream=bool(asked.stream), max_output=asked.max_tokens
-    )
+    made = _request(asked, body, COMPLETIONS, texts, demands)
+    return replace(made, stream=bool(asked.stream), max_output=asked.max_tokens or None)
 
 
 def parse_embedding(data: bytes) -> ChatRequest:
@@ -105,7 +108,7 @@ def parse_embedding(data: bytes) -> ChatRequest:
     if isinstance(asked.input, list) and isinstance(asked.input[0], str | list) and len(asked.input) > _MOST_INPUTS:
         raise _wrong("input", f"{len(asked.input):,} inputs, at most {_MOST_INPUTS:,} are allowed")
     demands = [Demand("dimensions", "dimensions")] if asked.dimensions is not None else []
-    return _request(body, asked.model, EMBEDDINGS, _texts(asked.input, "input", asked.model), demands)
+    return _request(asked, body, EMBEDDINGS, _texts(asked.input, "input", asked.model), demands)
 
 
 def parse_moderation(data: bytes) -> ChatRequest:
@@ -114,7 +117,7 @@ def parse_moderation(data: bytes) -> ChatRequest:
     asked = typed(body, ModerationBody)
     if not asked.input:
         raise _wrong("input", "it is empty")
-    return _request(body, asked.model, MODERATIONS, [], [])
+    return _request(asked, body, MODERATIONS, [], [])
 
 
 def parse_tokenize(data: bytes) -> ChatRequest:
@@ -130,34 +133,26 @@ def parse_tokenize(data: bytes) -> ChatRequest:
     if asked.model == _AUTO:
         raise _wrong("model", "tokens belong to one model: name it")
     if asked.prompt is None:
-        return _request(body, asked.model, TOKENIZE, [], [Demand("tokenize_chat", "messages")])
-    # llama.cpp calls it "content".
-    return _request({**body, "content": asked.prompt}, asked.model, TOKENIZE, [], [Demand("tokenize", "prompt")])
+        return _request(asked, body, TOKENIZE, [], [Demand("tokenize_chat", "messages")])
+    made = _request(asked, body, TOKENIZE, [], [Demand("tokenize", "prompt")])
+    return replace(made, body={**body, "content": asked.prompt})  # as llama.cpp calls it
 
 
-def _request(
-    body: Mapping[str, Any],
-    model: str,
-    path: str,
-    texts: list[str],
-    demands: list[Demand],
-    *,
-    stream: bool = False,
-    max_output: int | None = None,
-) -> ChatRequest:
+def _request(asked: _Body, body: Mapping[str, Any], path: str, texts: list[str], demands: list[Demand]) -> ChatRequest:
     return ChatRequest(
         body=body,
-        model=model,
-        stream=stream,
+        model=asked.model,
+        stream=False,
         messages=tuple(Message(role="user", content=text) for text in texts),
         modalities=frozenset({"text"}),
         media_bytes=0,
         media_parts=0,
         tool_count=0,
         structured=False,
-        max_output=max_output or None,
+        max_output=None,
         demands=tuple(demands),
         path=path,
+        unknown=len(body.keys() - set(type(asked).__struct_fields__)),
     )
 
 

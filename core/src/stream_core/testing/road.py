@@ -30,6 +30,8 @@ _POLL_S = 0.05
 _WORKER_MARK = "ROAD_OF_THIS_WORKER"
 """An environment variable that workers inherit: they outlive their dispatch, so its process id does not find them."""
 _CLUSTER_MARK = "ROAD_CLUSTER_OF_THIS_WORKER"
+_HASTE = {"STREAM_HPC_DISPATCH__STOP_GRACE_S": "4"}
+"""At a test's end no answer is waited for."""
 _SERVICES = ("judge", "summarizer", "hpc_dispatch", "gateway")
 
 
@@ -248,7 +250,7 @@ def _relay(road: Road, port: int) -> dict[str, str]:
 
 
 def _service(road: Road, name: str, port: int) -> dict[str, str]:
-    common = {"STREAM_CONFIG": str(road.folder / "stream.yaml"), **_tls(road, name), **road.env}
+    common = {"STREAM_CONFIG": str(road.folder / "stream.yaml"), **_tls(road, name), **_HASTE, **road.env}
     if name != "gateway":
         common[f"STREAM_{name.upper()}__LISTEN"] = f"127.0.0.1:{port}"
     targets = {other: f"127.0.0.1:{program.ready['port']}" for other, program in road.services.items()}

@@ -19,6 +19,7 @@ from stream_core.errors import ConfigError, UpstreamUnavailable
 from stream_core.health import Readiness, open_here, serve_metrics
 from stream_core.ids import new_id, to_hex
 from stream_core.lifecycle import announce_ready, run
+from stream_core.privacy import may_see
 from stream_core.settings import config_path, read_deployment
 from stream_core.telemetry import configure_logs
 from stream_gateway import __version__, meters
@@ -91,8 +92,8 @@ async def serve(stop: asyncio.Event) -> None:
         fitting = Fitting.of(settings)
         stack.push_async_callback(fitting.aclose)
         recent, spending = RecentAnswers(), Spending(time.time)
-        fetcher = Fetcher(settings.fetch_urls)
-        book, ledger, till = _books(settings, spending)
+        fetcher = Fetcher(settings.fetch_urls, most_pixels=settings.max_image_pixels)
+        book, ledger, till = _books(settings, spending, registry)
         attended = AttendedPipeline(judge, fitting, till, fetcher)
         lines_way = Pipeline(judge, fitting, till, fetcher)
         batches = Batches(settings, accounts.entrance, registry, lines_way, attended, recent, spending, book, ledger)
@@ -178,11 +179,15 @@ def _server(app: App, settings: GatewaySettings) -> _Server:
     )
 
 
-def _books(settings: GatewaySettings, spending: Spending) -> tuple[Book, Ledger, Till]:
+def _books(settings: GatewaySettings, spending: Spending, registry: Registry) -> tuple[Book, Ledger, Till]:
     """What callers have used, and what is noted of it, under a name that this run alone has."""
+
+    def may_hold(privacy: str) -> bool:
+        return may_see(registry.current.deployment.policy.classes, settings.ledger_privacy, privacy)
+
     replica, kept = to_hex(new_id()), settings.batch_key_file is not None
     book = Book(replica, time.time, shared=kept, lease_s=settings.lease_s)
-    ledger = Ledger(replica, time.time, kept=kept)
+    ledger = Ledger(replica, time.time, kept=kept, may_hold=may_hold)
     return book, ledger, Till(spending, Meter(book, time.monotonic), ledger)
 
 

@@ -41,7 +41,9 @@ class App:
             ready: None, or why this gateway should get no new requests.
             numbers: whether a request with these headers may read /metrics.
         """
-        self._asking = {path: AskRoute(means, endpoint.dialect) for path, endpoint in endpoints.items()}
+        self._asking = {
+            path: AskRoute(means, endpoint.dialect, endpoint.unlisted) for path, endpoint in endpoints.items()
+        }
         self._endpoints = endpoints
         self._means = means
         self._batches = batches

@@ -8,6 +8,7 @@ first bytes is replaced by the next one; who may see the prompt is asked again b
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import orjson
@@ -29,7 +30,7 @@ from stream_gateway import retention
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.adapting import CloudShare
 from stream_gateway.attempts import Attempts
-from stream_gateway.backends.contract import Answer, Call, Tell
+from stream_gateway.backends.contract import Answer, Call, Moved, Tell
 from stream_gateway.backends.registry import Entry, Generation
 from stream_gateway.fetching.fetcher import Fetcher
 from stream_gateway.fetching.links import Link
@@ -188,7 +189,8 @@ class Pipeline:
             self._attempts.begin(asked.request_id, asked.chat.path, candidate.tier, candidate.model.id)
             try:
                 await self._till.charge(asked, candidate, entry, trail)
-                call = _call(asked, ask, candidate, fitted, entry.tier)
+                moved = partial(self._moved, asked.request_id, entry, candidate.model.id, trail)
+                call = _call(asked, ask, candidate, fitted, entry.tier, moved)
                 begun = await _open(entry.backend.open(call), hides_usage=call.usage_for_us)
             except (RemoteError, QuotaExceeded) as error:
                 self._attempts.failed(asked.request_id, error)
@@ -220,6 +222,12 @@ class Pipeline:
         """
         self._attempts.ended(request_id, usage)
         return self._till.ended(request_id, usage, events, bytes_out=bytes_out, again=again)
+
+    def _moved(self, request_id: bytes, entry: Entry, model: str, trail: Trail, cluster: str | None) -> None:
+        """An answer has lost its worker (None), or goes on at another one."""
+        self._till.moved(request_id, entry, model, cluster)
+        if cluster is not None and trail.cluster:
+            trail.notes.append(f"continued on {cluster}")
 
     async def explain(self, asked: Asked, generation: Generation, trail: Trail | None = None) -> tuple[Plan, Verdict]:
         """Tell what `begin` would try and why, and what the judge says; nothing is sent to a model or learned from."""
@@ -356,6 +364,8 @@ def _tell(asked: Asked, candidate: Candidate, entry: Entry, fitted: Fitted, begu
     trail.notes += [note for note in (on, fitted.note, entry.backend.note()) if note]
     if asked.chat.body.get("reasoning_effort") and "reasoning" not in candidate.model.capabilities:
         trail.notes.append("reasoning_effort passed on to a model not known to reason")
+    if asked.chat.unknown:
+        trail.notes.append(f"{asked.chat.unknown} fields passed on that only the engine may know")
     if candidate.model.demo:
         trail.notes.append("demo model, not to be believed")
 
@@ -382,7 +392,7 @@ async def _ask(asked: Asked, generation: Generation, tiers: list[TierView], trai
     )
 
 
-def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted, tier: TierConfig) -> Call:
+def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted, tier: TierConfig, moved: Moved) -> Call:
     request = fitted.body
     options = request.get("stream_options") or {}
     for_us = asked.chat.stream and tier.asks_usage and not options.get("include_usage")
@@ -399,6 +409,7 @@ def _call(asked: Asked, ask: Ask, candidate: Candidate, fitted: Fitted, tier: Ti
         phases=asked.phases,
         clusters=ask.allowed_clusters,
         tell=asked.tell if candidate.waits else None,
+        moved=moved,
     )
 
 

@@ -13,6 +13,8 @@ _Seconds = Annotated[float, Field(gt=0)]
 
 
 _MIB = 1024 * 1024
+MOST_PIXELS = 178_956_970
+"""At which Pillow refuses to open an image, and with it vLLM and most engines: as RGB they are half a gigabyte."""
 _DAY_S = 86_400.0
 
 
@@ -132,6 +134,8 @@ class GatewaySettings(ServiceSettings):
     """What thumbs of POST /v1/feedback may take at the broker; used when their stream is made."""
     feedback_ttl_s: _Seconds = 365 * _DAY_S
     """How long a thumb is kept."""
+    feedback_privacy: str = "public"
+    """The most confidential class of a prompt that is kept with a thumb: whoever calibrates the judge reads it."""
 
     fetch_urls: FetchSettings = FetchSettings()
 
@@ -139,6 +143,8 @@ class GatewaySettings(ServiceSettings):
     """Whether spans hold what was asked and answered: of requests of the policy's least confidential class alone."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
     """Of a request; 20 MB of images are 27 MB as base64."""
+    max_image_pixels: Annotated[int, Field(ge=1)] = MOST_PIXELS
+    """Of one image, as its own header says: what a few bytes claim, an engine would unpack."""
     default_score: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Of every tier while the judge is away: all alike, so the cheapest answers."""
     judge_deadline_ms: Annotated[int, Field(ge=1)] = 250
@@ -154,6 +160,9 @@ class GatewaySettings(ServiceSettings):
     once."""
     ledger_alive_s: Annotated[float, Field(ge=1)] = 30.0
     """A replica of which nothing was heard for so long is dead: what it had under way is charged what was reserved."""
+    ledger_privacy: str = "public"
+    """The most confidential class of a request whose contents the ledger keeps, where a project wants contents: they
+    lie in the store of accounts, not sealed."""
     grace_s: _Seconds = 30.0
     """What running streams get to finish after SIGTERM."""
     reload_interval_s: _Seconds = 1.0

@@ -87,6 +87,10 @@ class Till:
         self._meter.begun(request_id, _rates(entry, model, cluster))
         await self._ledger.intended(request_id)
 
+    def moved(self, request_id: bytes, entry: Entry, model: str, cluster: str | None) -> None:
+        """An answer has lost its worker (None), or goes on at another cluster's; the rest as of `begun`."""
+        self._meter.moved(request_id, None if cluster is None else _rates(entry, model, cluster))
+
     def ended(self, request_id: bytes, usage: Usage | None, events: int, *, bytes_out: int, again: bool) -> Spent:
         """Settle a request; see `Pipeline.ended`."""
         spent = self._meter.ended(request_id, usage=usage, events=events, bytes_out=bytes_out, again=again)

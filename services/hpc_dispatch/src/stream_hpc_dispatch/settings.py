@@ -73,8 +73,9 @@ class DispatchSettings(ServiceSettings):
     backoff_first_s: Seconds = 0.5
     backoff_last_s: Seconds = 60.0
     """Between failed starts: from the first, doubling, to the last."""
-    stop_grace_s: Seconds = 4.0
-    """Between SIGTERM and SIGKILL of a local worker."""
+    stop_grace_s: Seconds = 16.0
+    """Between SIGTERM and SIGKILL of a local worker, or the order to cancel a job. A worker lets its answers go on for
+    `STREAM_WORKER__DRAIN_S` (10 s) and then ends its engine (5 s): less than both would cut what it has promised."""
 
     @model_validator(mode="after")
     def _replicas_share(self) -> Self:

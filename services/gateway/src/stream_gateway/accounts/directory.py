@@ -162,9 +162,9 @@ class Directory:
             self._told_at[id_] = now
         return True
 
-    def of(self, id_: str) -> Principal | None:
-        """Find what a principal may use now that asked earlier; None: nothing any more."""
-        return self._snapshot.of(id_, self._clock(), self._classes())
+    def of(self, id_: str, project: str = "") -> Principal | None:
+        """Find what a principal may use now that asked earlier, for a project; None: nothing any more."""
+        return self._snapshot.of(id_, self._clock(), self._classes(), project)
 
     async def refresh(self) -> None:
         """Read what has changed, at once.

@@ -72,9 +72,14 @@ class Entrance:
                 return self._directory.by_token(told, project)
         return self._directory.by_hash(sha256, project)
 
-    def of(self, id_: str) -> Principal | None:
-        """Find what a principal may use now that asked earlier; None: nothing any more."""
-        return self._keyring.of(id_) or self._directory.of(id_)
+    def of(self, id_: str, project: str = "") -> Principal | None:
+        """Find what a principal may use now that asked earlier; None: nothing any more.
+
+        Args:
+            id_: its.
+            project: id of the one that it worked for; empty: none, or its key's own.
+        """
+        return self._keyring.of(id_) or self._directory.of(id_, project)
 
     async def settled(self) -> None:
         """Wait until it is known who there is."""

@@ -3,11 +3,15 @@
 import asyncio
 import logging
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, inspect, text
 
 from stream_gateway.accounts.database import Database
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 HEAD: Final = "0003"
 """The newest revision: Alembic, which is slow to load, is loaded only when the database has another one."""
@@ -34,7 +38,7 @@ async def migrate(database: Database, target: str = "head") -> str:
     """
     if target == "head":
         async with database.reading() as connection:
-            if await connection.run_sync(_current) == HEAD:
+            if await connection.run_sync(current) == HEAD:
                 return HEAD
     await asyncio.to_thread(_load)
     async with database.writing(_PATIENCE_S) as connection:
@@ -43,13 +47,20 @@ async def migrate(database: Database, target: str = "head") -> str:
                 text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}
             ):
                 await asyncio.sleep(_PAUSE_S)
-        return await connection.run_sync(_upgrade, target)
+        return await connection.run_sync(upgrade, target)
 
 
-def _current(connection: Connection) -> str:
+def current(connection: Connection) -> str:
+    """Tell the tables' revision; empty: there are none."""
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar() or "")
+
+
+def known() -> list[str]:
+    """List the revisions of this program, the oldest first."""
+    scripts, _ = _scripts()
+    return [script.revision for script in scripts.walk_revisions()][::-1]
 
 
 def _load() -> None:
@@ -58,9 +69,8 @@ def _load() -> None:
     import alembic.script  # noqa: F401, PLC0415
 
 
-def _upgrade(connection: Connection, target: str) -> str:
+def _scripts() -> "tuple[ScriptDirectory, Config]":
     from alembic.config import Config  # noqa: PLC0415  (as above)
-    from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
     from alembic.script import ScriptDirectory  # noqa: PLC0415
 
     logging.getLogger("alembic").setLevel(logging.WARNING)  # what it tells of itself; what was done is said below
@@ -68,10 +78,16 @@ def _upgrade(connection: Connection, target: str) -> str:
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("version_locations", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
-    scripts = ScriptDirectory.from_config(config)
-    before = _current(connection)
-    known = {script.revision for script in scripts.walk_revisions()}
-    if before and before not in known:
+    return ScriptDirectory.from_config(config), config
+
+
+def upgrade(connection: Connection, target: str) -> str:
+    """Bring the tables to a revision, within a transaction of the caller; see `migrate`."""
+    from alembic.runtime.environment import EnvironmentContext  # noqa: PLC0415
+
+    scripts, config = _scripts()
+    before = current(connection)
+    if before and before not in {script.revision for script in scripts.walk_revisions()}:
         # Of a newer program, in the middle of a rollout: newer revisions only add.
         _log.warning("the accounts' tables are of a newer version and stay so", extra={"revision": before})
         return before
@@ -82,6 +98,6 @@ def _upgrade(connection: Connection, target: str) -> str:
     with EnvironmentContext(config, scripts, fn=steps, destination_rev=target) as environment:
         environment.configure(connection=connection)
         environment.run_migrations()
-    if (now := _current(connection)) != before:
+    if (now := current(connection)) != before:
         _log.info("the accounts' tables were brought up to date", extra={"before": before, "now": now})
     return before

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from stream_core.errors import Unauthenticated
+from stream_core.errors import NotAllowed, Unauthenticated
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.accounts.records import USER_MARK, Group, Key, Project, User
 from stream_gateway.accounts.rights import chosen_project, principal_of, refusal_of
@@ -73,16 +73,23 @@ class Snapshot:
             classes=classes,
         )
 
-    def of(self, id_: str, now: float, classes: Sequence[str]) -> Principal | None:
-        """Find what a principal may use now that asked earlier; None: nothing any more."""
+    def of(self, id_: str, now: float, classes: Sequence[str], project: str = "") -> Principal | None:
+        """Find what a principal may use now that asked earlier; None: nothing any more.
+
+        Args:
+            id_: of the principal.
+            now: unix seconds.
+            classes: of the policy, the least confidential first.
+            project: id of the one that it worked for; who may not work for it any more, may do nothing for it.
+        """
         try:
             if id_.startswith(USER_MARK):
                 user = self.users.get(id_.removeprefix(USER_MARK))
-                return self.by_token(user, classes) if user is not None else None
+                return self.by_token(user, classes, project) if user is not None else None
             valid = (key for key in self._by_owner.get(id_, ()) if refusal_of(key, now) is None)
             key = next(valid, None)  # of keys that were exchanged for one another the newest
-            return self.by_key(key, now, classes) if key is not None else None
-        except Unauthenticated:
+            return self.by_key(key, now, classes, project) if key is not None else None
+        except (NotAllowed, Unauthenticated):
             return None
 
     def groups_of(self, user: User) -> list[Group]:

@@ -244,6 +244,7 @@ class ContinuedAnswer:
         await self._answer.aclose()
         self._lost.add(self._worker.lease_id)
         self._workers.lost(self._worker)
+        self._moved(None)
         if self._closed or len(self._lost) > self._persistence.times:
             raise error
         model, loop = self._call.model, asyncio.get_running_loop()
@@ -263,6 +264,7 @@ class ContinuedAnswer:
                 else:
                     self._worker = worker
                     self.cluster = worker.cluster
+                    self._moved(worker.cluster)
                     _log.info("answer goes on", extra={"request_id": to_hex(self._call.request_id), "model": model})
                     return
             waited = loop.time() - began
@@ -316,6 +318,10 @@ class ContinuedAnswer:
             _log.warning("an engine did not tell its tokens: %s", error, extra={"model": self._call.model})
             return b""
         return body
+
+    def _moved(self, cluster: str | None) -> None:
+        if self._call.moved is not None:
+            self._call.moved(cluster)
 
     def _key(self, worker: PooledWorker) -> tuple[str, str]:
         return worker.cluster, self._call.model

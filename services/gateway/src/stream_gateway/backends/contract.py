@@ -37,6 +37,7 @@ def offered(model: ModelConfig) -> OfferedModel:
 
 
 Tell = Callable[[str], Awaitable[None]]
+Moved = Callable[[str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Call:
     """Told where the time to the first token goes."""
     tell: Tell | None = None
     """Told now and then, in words, what the call waits for; None: it does not wait for a worker."""
+    moved: Moved | None = None
+    """Told when the answer has lost its worker (None), and whose cluster's goes on; None: nobody wants to know."""
 
 
 class Answer(Protocol):

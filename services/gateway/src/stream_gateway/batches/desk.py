@@ -34,7 +34,7 @@ class Desk:
         self._store = store
         self._files = files
 
-    async def create(self, owner: str, privacy: str, wish: Wish, strictest: Strictest) -> BatchRecord:
+    async def create(self, owner: str, privacy: str, wish: Wish, strictest: Strictest, project: str) -> BatchRecord:
         """Make a batch; a runner takes it from there.
 
         Args:
@@ -42,6 +42,7 @@ class Desk:
             privacy: class that key and header give it.
             wish: what is asked for.
             strictest: of file and request.
+            project: id of the one that its lines count for and whose rules they keep; empty: none.
 
         Raises:
             StreamError: a field is wrong, or a limit bites.
@@ -71,6 +72,7 @@ class Desk:
             created=now,
             expires=now + window_s,
             output_expires=now + window_s + allowed.file_ttl_s,
+            project=project,
             metadata=metadata,
             stamps={"validating": now},
         )

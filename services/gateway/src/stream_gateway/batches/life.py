@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from stream_core import bus
-from stream_core.telemetry import Once
+from stream_core.telemetry import Once, OnceHandler
 from stream_gateway.batches.clerk import Clerk
 from stream_gateway.batches.desk import Desk
 from stream_gateway.batches.execute import Executor
@@ -36,6 +37,14 @@ class Life:
     books: Books
 
 
+def _hear_forms(faults: Once) -> None:
+    """The library that reads uploads would log each malformed one, in its sender's own bytes."""
+    logger = logging.getLogger("python_multipart")
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    logger.handlers[:] = [OnceHandler(faults, "malformed_upload")]
+
+
 @contextlib.asynccontextmanager
 async def live(batches: Batches, service_key: bytes, faults: Once) -> AsyncIterator[Life]:
     """Connect and build the parts, until the block ends.
@@ -50,6 +59,7 @@ async def live(batches: Batches, service_key: bytes, faults: Once) -> AsyncItera
         StoreAway: JetStream does not answer yet.
     """
     settings = batches.settings
+    _hear_forms(faults)
     client = await bus.connect(settings.nats, name="gateway")
     following: asyncio.Task[None] | None = None
     try:

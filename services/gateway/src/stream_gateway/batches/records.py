@@ -60,6 +60,7 @@ class BatchRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     output_expires: float
     status: Status = "validating"
     ending: Ending | None = None  # what it ends as, once that is known
+    project: str = ""  # id of the one that its owner worked for when making it; empty: none
     metadata: dict[str, str] = {}
     total: int = 0  # lines that are not blank
     completed: int = 0  # counted when it has ended; until then the results are counted

@@ -17,6 +17,7 @@ from stream_core.broker_client import Msg
 from stream_core.ids import new_id, to_hex
 from stream_core.lifecycle import heed_cancellation
 from stream_gateway.accounts.entrance import Entrance
+from stream_gateway.accounts.principal import Principal
 from stream_gateway.batches.clerk import Clerk
 from stream_gateway.batches.execute import Executor
 from stream_gateway.batches.faults import Conflict, StoreAway
@@ -24,6 +25,7 @@ from stream_gateway.batches.gauge import Gauge
 from stream_gateway.batches.puller import Puller
 from stream_gateway.batches.records import BatchRecord, Problem
 from stream_gateway.batches.shelf import Found
+from stream_gateway.batches.standstill import stands_still
 from stream_gateway.batches.states import CLOSED, Event, advance, claim
 from stream_gateway.batches.store import NUDGE, Store
 
@@ -98,28 +100,33 @@ class Runner:
         record = found.record
         if record.status in CLOSED:
             await self._puller.leave(record.id)
-            await self._clerk.clean(record)
+            await self._clean(record)
         elif record.status in {"validating", "in_progress"} and self._store.clock() >= record.expires:
             await self._change(found, "expire")
-        elif record.status in {"validating", "in_progress"} and self._entrance.of(record.owner) is None:
-            await self._change(found, "fail", Problem("key_revoked", f"the key {record.owner} was revoked"))
+        elif record.status in {"validating", "in_progress"} and self._owner(record) is None:
+            await self._change(found, "fail", _gone(record))
         elif record.status == "in_progress":
             await self._see_running(found)
         elif record.status == "validating":
             await self._hold(found, self._clerk.validate)
         else:
             await self._puller.leave(record.id)
-            await self._hold(found, self._clerk.finalize)
+            if not await stands_still(self._store.journal):
+                await self._hold(found, self._clerk.finalize)
 
     async def _see_running(self, found: Found[BatchRecord]) -> None:
         record = found.record
-        principal = self._entrance.of(record.owner)
+        principal = self._owner(record)
         if principal is None:
             return  # revoked at this very moment: the next look ends the batch
         await self._puller.join(record, principal)
         batch = self._puller.open.get(record.id)
         if batch and batch.empty and (await self._store.results.counts(record.id)).done >= record.total:
             await self._change(found, "finish")
+
+    def _owner(self, record: BatchRecord) -> Principal | None:
+        """Find what a batch's owner may use now, for the project that it was made for."""
+        return self._entrance.of(record.owner, record.project)
 
     async def _change(self, found: Found[BatchRecord], event: Event, *problems: Problem) -> None:
         await self._puller.leave(found.record.id)
@@ -155,7 +162,7 @@ class Runner:
             await self._store.shelf.write(done, revision=revision)
             _log.info("batch", extra={"batch": done.id, "status": done.status, "key": done.owner, "lines": done.total})
             if done.status in CLOSED:
-                await self._clerk.clean(done)
+                await self._clean(done)
         except Conflict:
             _log.info("another hand on this batch", extra={"batch": record.id})
         except StoreAway as error:
@@ -167,8 +174,20 @@ class Runner:
             await asyncio.wait([work])
         await self._store.nudge()
 
+    async def _clean(self, record: BatchRecord) -> None:
+        """Remove what a closed batch no longer needs, or leave it to a later look while a backup is taken."""
+        if not await stands_still(self._store.journal):
+            await self._clerk.clean(record)
+
     async def _on_nudge(self, _message: Msg) -> None:
         self._look_now.set()
+
+
+def _gone(record: BatchRecord) -> Problem:
+    words = f"the key {record.owner} was revoked"
+    if record.project:
+        words += f", or may not work for the project {record.project} any more"
+    return Problem("key_revoked", words)
 
 
 async def _for_ever(work: Callable[[], Awaitable[None]]) -> None:

@@ -13,6 +13,7 @@
     thinking.budget_tokens                   | reasoning_effort: low below 4,096, medium below 16,384, else high
     output_config.effort, .format            | reasoning_effort, response_format
     cache_control, service_tier              | nothing: a prefix that is known is used again by itself
+    tools' eager_input_streaming             | nothing: arguments are streamed as they come
 
 Whatever else it has passes on under its own name, as in a chat request. What has no place is 400 with its field.
 """
@@ -26,10 +27,23 @@ from stream_core.openai.models import ChatRequest, chat_of, read_object, typed
 from stream_gateway.dialects.messages_blocks import Block, messages_of, system_text
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+_Model = Annotated[_Name, msgspec.Meta(examples=["auto"])]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _LOW_BUDGET: Final = 4_096
 _MEDIUM_BUDGET: Final = 16_384
 _EFFORTS: Final = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+_AT_ANTHROPIC: Final = (
+    "container",
+    "mcp_servers",
+    "inference_geo",
+    "diagnostics",
+    "compaction",
+    "fallbacks",
+    "fallback_credit_token",
+    "thread",
+    "billing_policy",
+)
+_COMMON_IN_TOOLS: Final[dict[str, Any]] = {"defer_loading": False, "allowed_callers": ["direct"], "input_examples": []}
 _HARMLESS_EDITS: Final = frozenset({"clear_thinking_20251015"})
 """They only leave out what we leave out anyway."""
 
@@ -49,6 +63,9 @@ class Tool(msgspec.Struct):
     description: str | None = None
     input_schema: dict[str, Any] | None = None
     strict: bool | None = None
+    defer_loading: bool | None = None
+    allowed_callers: list[str] | None = None
+    input_examples: list[Any] | None = None
 
 
 class ToolChoice(msgspec.Struct):
@@ -64,9 +81,10 @@ class Thinking(msgspec.Struct):
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    display: Literal["summarized", "omitted"] | None = None
 
 
-class OutputConfig(msgspec.Struct):
+class OutputConfig(msgspec.Struct, forbid_unknown_fields=True):
     """Effort and form."""
 
     effort: str | None = None
@@ -76,7 +94,7 @@ class OutputConfig(msgspec.Struct):
 class MessagesBody(msgspec.Struct):
     """The whole request."""
 
-    model: _Name
+    model: _Model
     messages: Annotated[list[Turn], msgspec.Meta(min_length=1)]
     max_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     system: str | list[Block] | None = None
@@ -94,6 +112,14 @@ class MessagesBody(msgspec.Struct):
     container: Any = None
     mcp_servers: list[Any] | None = None
     context_management: dict[str, Any] | None = None
+    speed: Literal["standard"] | None = None
+    inference_geo: str | None = None
+    diagnostics: Any = None
+    compaction: Any = None
+    fallbacks: Any = None
+    fallback_credit_token: Any = None
+    thread: Any = None
+    billing_policy: Any = None
 
 
 _KNOWN: Final = frozenset(MessagesBody.__struct_fields__) | {"cache_control"}
@@ -134,7 +160,7 @@ def parse_messages(data: bytes, *, counting: bool = False) -> Asked:
     chat: dict[str, Any] = {name: value for name, value in body.items() if name not in _KNOWN}
     chat |= {"model": asked.model, "messages": messages}
     chat |= _plain(asked) | _tools(asked) | _thinking(asked)
-    wants = asked.thinking is not None and asked.thinking.type != "disabled"
+    wants = asked.thinking is not None and asked.thinking.type != "disabled" and asked.thinking.display != "omitted"
     return Asked(chat_of(chat), wants)
 
 
@@ -144,7 +170,7 @@ def schemas(ref_template: str = "#/components/schemas/{name}") -> dict[str, Any]
 
 
 def _check_unsupported(asked: MessagesBody) -> None:
-    for name in ("container", "mcp_servers"):
+    for name in _AT_ANTHROPIC:
         if getattr(asked, name):
             raise Unsupported(f"{name}: there is none here", param=name)
     edits = (asked.context_management or {}).get("edits") or []
@@ -155,14 +181,18 @@ def _check_unsupported(asked: MessagesBody) -> None:
         if kind not in _HARMLESS_EDITS:
             raise Unsupported(f"context_management: {str(kind)[:60]!r} is not done here", param="context_management")
     for index, tool in enumerate(asked.tools or ()):
-        if tool.type not in {None, "custom"}:
-            where = f"tools[{index}].type"
-            raise Unsupported(
-                f"{where}: {str(tool.type)[:60]!r} is no tool of the client, and not known here", param=where
-            )
-        if tool.input_schema is None:
-            where = f"tools[{index}].input_schema"
-            raise InvalidRequest(f"{where} is missing", param=where)
+        _check_tool(tool, f"tools[{index}]")
+
+
+def _check_tool(tool: Tool, where: str) -> None:
+    if tool.type not in {None, "custom"}:
+        words = f"{where}.type: {str(tool.type)[:60]!r} is no tool of the client, and not known here"
+        raise Unsupported(words, param=f"{where}.type")
+    if tool.input_schema is None:
+        raise InvalidRequest(f"{where}.input_schema is missing", param=f"{where}.input_schema")
+    for name, common in _COMMON_IN_TOOLS.items():
+        if (getattr(tool, name) or common) != common:
+            raise Unsupported(f"{where}.{name}: there is no place for it in a chat", param=f"{where}.{name}")
 
 
 def _plain(asked: MessagesBody) -> dict[str, Any]:

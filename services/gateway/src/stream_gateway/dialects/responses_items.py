@@ -47,7 +47,7 @@ def messages_of(items: list[dict[str, Any]], where: str = "input") -> list[dict[
             case "function_call_output":
                 messages += _output(item, place)
             case "reasoning":
-                thought += _thought(item)
+                thought += _thought(item, place)
             case kind:
                 raise Unsupported(f"{place}: an item of type {str(kind)[:60]!r} is not possible here", param=place)
     return messages
@@ -88,9 +88,12 @@ def _output(item: dict[str, Any], where: str) -> list[dict[str, Any]]:
     return [message, {"role": "user", "content": others}] if others else [message]
 
 
-def _thought(item: dict[str, Any]) -> str:
-    said = item.get("content") or item.get("summary") or []
-    return "".join(str(part.get("text", "")) for part in said if isinstance(part, dict))
+def _thought(item: dict[str, Any], where: str) -> str:
+    name = "content" if item.get("content") else "summary"
+    said, place = item.get(name) or [], f"{where}.{name}"
+    if not isinstance(said, list) or not all(isinstance(part, dict) for part in said):
+        raise InvalidRequest(f"{place}: a list of parts is expected", param=place)
+    return "".join(_text(part.get("text"), f"{place}[{index}].text") for index, part in enumerate(said))
 
 
 def _parts(content: object, where: str) -> list[dict[str, Any]]:

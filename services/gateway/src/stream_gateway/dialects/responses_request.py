@@ -12,7 +12,8 @@
     temperature, top_p, user, ...          | the same
     truncation, max_tool_calls             | nothing: what is too long is condensed; tools all run at the client
 
-What runs at OpenAI (built-in tools, prompts, conversations, background) is 400 with its field.
+What runs at OpenAI (built-in tools, prompts, conversations, background) is 400 with its field, whatever lies within an
+object that is translated and has no place in a chat, too.
 """
 
 from collections.abc import Iterable
@@ -24,31 +25,53 @@ import msgspec
 from stream_core.errors import InvalidRequest, Unsupported
 from stream_core.openai.models import read_object, typed
 
-_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=300)]
+_Model = Annotated[str, msgspec.Meta(min_length=1, max_length=300, examples=["auto"])]
 _LOGPROBS: Final = "message.output_text.logprobs"
 _INCLUDES: Final = frozenset({_LOGPROBS, "reasoning.encrypted_content"})
 """Encrypted thoughts are asked for by clients that keep nothing here; ours are never encrypted, so there are none."""
-_AT_OPENAI: Final = ("background", "conversation", "prompt")
+_AT_OPENAI: Final = (
+    "background",
+    "conversation",
+    "prompt",
+    "context_management",
+    "moderation",
+    "image",
+    "access_programs",
+)
 _SAME: Final = (
     "temperature",
     "top_p",
     "user",
     "safety_identifier",
     "prompt_cache_key",
+    "prompt_cache_retention",
+    "prompt_cache_options",
     "service_tier",
     "parallel_tool_calls",
 )
+_OF_SERVERS_TOOLS: Final = ("allowed_callers", "async", "defer_loading")
+"""How tools that run at OpenAI find and call a client's function."""
 _MOST_METADATA: Final = 16
 
 
-class Reasoning(msgspec.Struct):
-    """How hard to think."""
+class Reasoning(msgspec.Struct, forbid_unknown_fields=True):
+    """How hard to think; of thoughts all is given, never a summary alone."""
 
     effort: str | None = None
     summary: str | None = None
+    generate_summary: str | None = None
+    context: Literal["auto"] | None = None
+    mode: Literal["standard"] | None = None
 
 
-class Text(msgspec.Struct):
+class StreamOptions(msgspec.Struct, forbid_unknown_fields=True):
+    """How to stream; usage is always told, and events are never padded."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class Text(msgspec.Struct, forbid_unknown_fields=True):
     """The form of the answer."""
 
     format: dict[str, Any] | None = None
@@ -58,13 +81,13 @@ class Text(msgspec.Struct):
 class ResponseBody(msgspec.Struct):
     """The whole request."""
 
-    model: _Name
+    model: _Model
     input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
     store: bool | None = None
     stream: bool | None = None
-    stream_options: dict[str, Any] | None = None
+    stream_options: StreamOptions | None = None
     max_output_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     max_tool_calls: Annotated[int, msgspec.Meta(ge=1)] | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
@@ -81,13 +104,19 @@ class ResponseBody(msgspec.Struct):
     user: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
     service_tier: str | None = None
     background: bool | None = None
     conversation: Any = None
     prompt: Any = None
+    context_management: Any = None
+    moderation: Any = None
+    image: Any = None
+    access_programs: Any = None
 
 
-_KNOWN: Final = frozenset(ResponseBody.__struct_fields__) | {"prompt_cache_retention"}
+_KNOWN: Final = frozenset(ResponseBody.__struct_fields__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +188,23 @@ def _check_unsupported(asked: ResponseBody) -> None:
     for name in _AT_OPENAI:
         if getattr(asked, name):
             raise Unsupported(f"{name}: there is none here", param=name)
+    if asked.stream_options is not None and asked.stream_options.include_obfuscation:
+        where = "stream_options.include_obfuscation"
+        raise Unsupported(f"{where}: events are not padded here", param=where)
     for index, tool in enumerate(asked.tools or ()):
-        if tool.get("type") != "function":
-            where = f"tools[{index}].type"
-            raise Unsupported(
-                f"{where}: {str(tool.get('type'))[:60]!r} is not run here, only 'function' is", param=where
-            )
-        if not isinstance(tool.get("name"), str):
-            raise InvalidRequest(f"tools[{index}].name is missing", param=f"tools[{index}].name")
+        _check_tool(tool, f"tools[{index}]")
     check_include(asked.include or ())
+
+
+def _check_tool(tool: dict[str, Any], where: str) -> None:
+    if tool.get("type") != "function":
+        words = f"{where}.type: {str(tool.get('type'))[:60]!r} is not run here, only 'function' is"
+        raise Unsupported(words, param=f"{where}.type")
+    if not isinstance(tool.get("name"), str):
+        raise InvalidRequest(f"{where}.name is missing", param=f"{where}.name")
+    for name in _OF_SERVERS_TOOLS:
+        if tool.get(name):
+            raise Unsupported(f"{where}.{name}: every tool is the client's here", param=f"{where}.{name}")
 
 
 def check_include(names: Iterable[str]) -> None:

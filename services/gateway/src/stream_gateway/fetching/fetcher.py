@@ -8,6 +8,7 @@ import asyncio
 import base64
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import SplitResult, urljoin
 
@@ -17,7 +18,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from stream_core.privacy import may_see
 from stream_gateway.fetching.addresses import is_listed, is_public, split_url
 from stream_gateway.fetching.links import Link, UrlNotAllowed, links_of, with_files
-from stream_gateway.settings import FetchSettings
+from stream_gateway.fetching.pixels import demand_pixels
+from stream_gateway.settings import MOST_PIXELS, FetchSettings
 
 _KINDS: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -31,14 +33,21 @@ class Fetcher:
     Args:
         settings: without a host nothing is fetched.
         public: tells whether an address may be asked.
+        most_pixels: of one image, sent along or fetched.
     """
 
-    def __init__(self, settings: FetchSettings, public: Callable[[str], bool] = is_public) -> None:
+    def __init__(
+        self,
+        settings: FetchSettings,
+        public: Callable[[str], bool] = is_public,
+        most_pixels: int = MOST_PIXELS,
+    ) -> None:
         self._settings = settings
         self._public = public
+        self._most_pixels = most_pixels
 
     def check(self, body: Mapping[str, Any], classes: list[str], privacy: str) -> list[Link]:
-        """List the addresses in a request that are to be fetched.
+        """List the addresses in a request that are to be fetched, and look at the images that it brings along.
 
         Args:
             body: of the request.
@@ -47,8 +56,11 @@ class Fetcher:
 
         Raises:
             UrlNotAllowed: naming the first that may not be.
+            ImageTooLarge: likewise.
         """
-        links = list(links_of(body))
+        found = list(links_of(body))
+        demand_pixels((link for link in found if link.is_data), self._most_pixels)
+        links = [link for link in found if not link.is_data]
         settings = self._settings
         for link in links:
             if not settings.hosts:
@@ -69,6 +81,7 @@ class Fetcher:
 
         Raises:
             UrlNotAllowed: one of them can't be had.
+            ImageTooLarge: one of them says that it is.
         """
         left = self._settings.max_bytes
         files: dict[tuple[str | int, ...], str] = {}
@@ -82,6 +95,7 @@ class Fetcher:
                 raise _refused(link, "it can't be fetched") from error
             left -= len(data)
             files[link.steps] = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+        demand_pixels((replace(link, url=files[link.steps]) for link in links), self._most_pixels)
         return with_files(body, files)
 
     def _check_url(self, link: Link, url: str) -> SplitResult:

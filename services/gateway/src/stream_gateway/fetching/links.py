@@ -32,6 +32,11 @@ class Link:
     url: str
 
     @property
+    def is_data(self) -> bool:
+        """Whether it is a data: URL, which holds the file itself."""
+        return self.url[:5].lower() == "data:"
+
+    @property
     def is_image(self) -> bool:
         """Whether it stands where an image is expected."""
         return "image_url" in self.steps
@@ -43,7 +48,7 @@ class Link:
 
 
 def links_of(body: Mapping[str, Any]) -> Iterator[Link]:
-    """Yield what stands in a body where an engine expects an address, and is no data: URL."""
+    """Yield what stands in a body where an engine expects an address, data: URLs included."""
     messages = body.get("messages")
     for index, message in enumerate(messages if isinstance(messages, list) else ()):
         if isinstance(message, dict) and isinstance(message.get("content"), list | dict):
@@ -81,7 +86,7 @@ def _within(value: object, steps: tuple[str | int, ...]) -> Iterator[Link]:
             for name, inner in value.items():
                 if not isinstance(inner, str):
                     pending.append((inner, (*steps, name)))
-                elif (name == "url" or name.endswith("_url")) and inner[:5].lower() != "data:":
+                elif name == "url" or name.endswith("_url"):
                     yield Link(_words((*steps, name)), (*steps, name), inner)
 
 

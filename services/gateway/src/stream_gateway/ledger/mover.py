@@ -1,7 +1,8 @@
 """Moves the ledger from the broker into the store, at any replica: each entry at least once, and kept once.
 
 An intent stays while its gateway lives. One whose gateway has twice not been heard of becomes an entry "lost", of the
-chain of whoever finds it, with what was reserved: nobody knows what the engine did with it.
+chain of whoever finds it, with what was reserved: nobody knows what the engine did with it. While a backup is taken
+nothing moves.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from stream_core.telemetry import Once
 from stream_gateway.accounts.database import STORE_ERRORS, Database
 from stream_gateway.batches.faults import StoreAway
 from stream_gateway.batches.journal import Journal, WorkQueue
+from stream_gateway.batches.standstill import stands_still
 from stream_gateway.batches.streams import LEDGER, PREFIX
 from stream_gateway.ledger.road import Head, Road
 from stream_gateway.ledger.table import insert
@@ -76,6 +78,8 @@ class Mover:
                 await asyncio.sleep(_RETRY_S)
 
     async def _move(self, messages: list[Msg]) -> None:
+        while await stands_still(self._journal):  # noqa: ASYNC110  (the mark of another process)
+            await asyncio.sleep(_RETRY_S)
         entries: list[tuple[Msg, str]] = []
         for message in messages:
             try:

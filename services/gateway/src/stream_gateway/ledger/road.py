@@ -27,7 +27,8 @@ _log = logging.getLogger(__name__)
 _KEPT_S: Final = 50 * 365 * 86_400.0
 _SLIP_TTL_S: Final = 400 * 86_400
 """For a deployment that has no store, or none for so long."""
-_OPENING: Final = f"{PREFIX}.record.ledger.opening"
+OPENING: Final = f"{PREFIX}.record.ledger.opening"
+ALIVE: Final = f"{PREFIX}.record.ledger-alive"
 OPENED: Final = "opened"
 
 
@@ -71,16 +72,16 @@ class Road:
         """
         await self.tell_alive(chain.name)
         while True:
-            kept = await self._journal.get(_OPENING, stream=RECORDS)
+            kept = await self._journal.get(OPENING, stream=RECORDS)
             links = ""
             if kept is not None and (before := self._opening(kept.data)) is not None:
                 links = hash_of(before.entry.encode())
                 await self.send(before.chain, OPENED, Slip(before.entry))
             entry = Chain(chain.name).add("opened", at, links=links).decode()
-            content = self._seal(msgspec.json.encode(_Opening(chain.name, entry)), _OPENING)
+            content = self._seal(msgspec.json.encode(_Opening(chain.name, entry)), OPENING)
             last = kept.sequence if kept else 0
             try:
-                await self._journal.put(_OPENING, content, stream=RECORDS, ttl_s=_KEPT_S, last=last)
+                await self._journal.put(OPENING, content, stream=RECORDS, ttl_s=_KEPT_S, last=last)
             except Conflict:
                 continue
             chain.add("opened", at, links=links)
@@ -114,11 +115,11 @@ class Road:
         Raises:
             StoreAway: not now.
         """
-        await self._overwrite(f"{PREFIX}.record.ledger-alive.{chain}", b"", self.alive_s)
+        await self._overwrite(f"{ALIVE}.{chain}", b"", self.alive_s)
 
     async def is_alive(self, chain: str) -> bool:
         """Whether a chain's gateway has said so lately."""
-        return await self._journal.get(f"{PREFIX}.record.ledger-alive.{chain}", stream=RECORDS) is not None
+        return await self._journal.get(f"{ALIVE}.{chain}", stream=RECORDS) is not None
 
     async def remember(self, head: Head) -> None:
         """Note how far a chain is in the store."""
@@ -155,7 +156,7 @@ class Road:
 
     def _opening(self, data: bytes) -> _Opening | None:
         try:
-            return msgspec.json.decode(self._unseal(data, _OPENING), type=_Opening)
+            return msgspec.json.decode(self._unseal(data, OPENING), type=_Opening)
         except (FrameError, SealError) as error:
             # Of another service key: a verification finds two first chains, as there are.
             _log.warning("the ledger begins anew: %s", error.message)
@@ -165,4 +166,9 @@ class Road:
         return self._sealer.seal(content, "record", "ledger", place, nonce=secrets.token_bytes(NONCE_BYTES))
 
     def _unseal(self, data: bytes, place: str) -> bytes:
-        return self._sealer.unseal(data, "record", "ledger", place)
+        return unseal(self._sealer, data, place)
+
+
+def unseal(sealer: Sealer, data: bytes, place: str) -> bytes:
+    """Open what lies on this way; errors as of `Sealer.unseal`."""
+    return sealer.unseal(data, "record", "ledger", place)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from stream_core.audit.entries import Chain, Fields
 from stream_core.telemetry import Once
@@ -73,10 +74,19 @@ class Ledger:
         name: of the chain: this gateway's id.
         clock: gives unix seconds.
         kept: whether there is a broker that keeps it.
+        may_hold: whether it may hold what was said in a request of a class; without it, of none.
     """
 
-    def __init__(self, name: str, clock: Callable[[], float], *, kept: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        clock: Callable[[], float],
+        *,
+        kept: bool,
+        may_hold: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self.chain = Chain(name)
+        self._may_hold = may_hold
         self._clock = clock
         self._kept = kept
         self._road: Road | None = None
@@ -126,10 +136,12 @@ class Ledger:
         self._faults.note("ledger_away", "an answer begins of which the broker does not know")
 
     def note(self, request_id: bytes, fields: Fields) -> None:
-        """Write the entry of a request that has ended."""
+        """Write the entry of a request that has ended; what was said goes along where its class allows that."""
         self._stop(request_id)
         if not self._kept:
             return
+        if (fields.prompt is not None or fields.answer is not None) and not self._may_hold(fields.privacy):
+            fields = replace(fields, prompt=None, answer=None)
         if len(self._outbox) >= _MOST_WAITING:
             self._faults.note("ledger_full", f"{_MOST_WAITING:,} entries wait for the broker: one is not written")
             return

@@ -9,8 +9,9 @@
 | it never began                 | nothing                                                                |
 
 GPU time is that of the request's share: the seconds from its being sent to an engine until its end, times
-`GpuShare.gpus` of the engine, divided by `GpuShare.shared_by` requests that it is reckoned to serve at once. Before,
-it is reserved for an answer of the greatest length at `SLOWEST` tokens a second.
+`GpuShare.gpus` of the engine, divided by `GpuShare.shared_by` requests that it is reckoned to serve at once. An answer
+that goes on elsewhere after its worker's death is charged each engine's seconds at that one's share, and its tokens
+once. Before, it is reserved for an answer of the greatest length at `SLOWEST` tokens a second.
 """
 
 import math
@@ -127,14 +128,13 @@ def counted(size: Size, usage: Usage | None, events: int, bytes_out: int) -> Usa
     return Usage(size.prompt, size.output)
 
 
-def used(counted: Usage, seconds: float, rates: Rates) -> Amounts:
+def used(counted: Usage, gpu_ms: int, rates: Rates) -> Amounts:
     """Tell what an answer has used.
 
     Args:
         counted: its tokens.
-        seconds: that an engine had it.
+        gpu_ms: GPU time of all engines that had it.
         rates: of the model that gave it.
     """
     cost = dollars(rates.price, counted.prompt_tokens, counted.completion_tokens) if rates.price else 0.0
-    gpu_ms = rates.gpu.ms(seconds) if rates.gpu else 0
     return Amounts(counted.prompt_tokens + counted.completion_tokens, math.ceil(cost * NANO), gpu_ms)

@@ -35,7 +35,9 @@ class _Metered:
     """What was reserved for the candidate that is asked now."""
     rates: Rates = field(default_factory=Rates)
     since: float | None = None
-    """When a candidate was asked."""
+    """When a candidate was asked, or took over; None: no engine has the request."""
+    gpu_ms: int = 0
+    """Of engines that lost the answer."""
     begun: bool = False
 
 
@@ -113,12 +115,21 @@ class Meter:
         metered = self._running[request_id]
         for entry in metered.charges:
             self._book.settle(entry, _NOTHING, 0)
-        metered.charges, metered.rates, metered.since = [], Rates(), None
+        metered.charges, metered.rates, metered.since, metered.gpu_ms = [], Rates(), None, 0
 
     def begun(self, request_id: bytes, rates: Rates) -> None:
         """A candidate answers, and costs this."""
         metered = self._running[request_id]
         metered.begun, metered.rates = True, rates
+
+    def moved(self, request_id: bytes, rates: Rates | None) -> None:
+        """An answer has lost its engine (None), or goes on at another one, which costs this."""
+        metered = self._running.get(request_id)
+        if metered is None:
+            return
+        metered.gpu_ms += self._gpu_ms(metered)
+        metered.since = None if rates is None else self._clock()
+        metered.rates = metered.rates if rates is None else rates
 
     def ended(
         self, request_id: bytes, *, usage: Usage | None, events: int, bytes_out: int, again: bool = False
@@ -138,8 +149,7 @@ class Meter:
         tokens, amounts = None, _NOTHING
         if metered.begun:
             tokens = counted(metered.size, usage, events, bytes_out)
-            seconds = 0.0 if metered.since is None else self._clock() - metered.since
-            amounts = used(tokens, seconds, metered.rates)
+            amounts = used(tokens, metered.gpu_ms + self._gpu_ms(metered), metered.rates)
         for entry in metered.entries:
             self._book.settle(entry, Amounts(tokens=amounts.tokens), 0 if again else entry.claim.requests)
         cost = Amounts(nanodollars=amounts.nanodollars, gpu_ms=amounts.gpu_ms)
@@ -147,6 +157,12 @@ class Meter:
             self._book.settle(entry, cost, 0)
         by: Literal["", "engine", "events", "reserve"] = "engine" if usage else "events" if events else "reserve"
         return Spent(tokens, amounts, by if metered.begun else "")
+
+    def _gpu_ms(self, metered: _Metered) -> int:
+        """GPU time since the engine has the request that has it now."""
+        if metered.since is None or metered.rates.gpu is None:
+            return 0
+        return metered.rates.gpu.ms(self._clock() - metered.since)
 
     async def peek(self, principal: Principal, size: Size, rates: Rates) -> str:
         """Say which limit a request would meet now; empty: none.

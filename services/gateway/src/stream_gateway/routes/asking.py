@@ -58,6 +58,13 @@ class MethodNotAllowed(InvalidRequest):
     status_hint = 405
 
 
+class NotOffered(InvalidRequest):
+    """A part of an API that is not there, beside parts that are."""
+
+    code = "not_found"
+    status_hint = 404
+
+
 class UnsupportedMediaType(InvalidRequest):
     """The body is not declared as JSON, or is compressed."""
 
@@ -86,19 +93,24 @@ class AskRoute:
     Args:
         means: shared by all.
         dialect: which API it speaks.
+        unlisted: why a GET, which lists answers in the API, is 404; empty where the API has none.
     """
 
-    def __init__(self, means: Means, dialect: Dialect) -> None:
+    def __init__(self, means: Means, dialect: Dialect, unlisted: str = "") -> None:
         self._means = means
         self._dialect = dialect
+        self._unlisted = unlisted
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request (ASGI)."""
         if scope["method"] != "POST":
             request_id = to_hex(new_id())
-            words = f"{scope['method'][:20]} is not allowed here, POST is"
-            reply = self._dialect.reply(MethodNotAllowed(words), request_id)
-            reply.headers.append((b"allow", b"POST"))
+            if self._unlisted and scope["method"] == "GET":
+                reply = self._dialect.reply(NotOffered(self._unlisted), request_id)
+            else:
+                words = f"{scope['method'][:20]} is not allowed here, POST is"
+                reply = self._dialect.reply(MethodNotAllowed(words), request_id)
+                reply.headers.append((b"allow", b"GET, POST" if self._unlisted else b"POST"))
             await send_reply(send, reply, [(b"x-request-id", request_id.encode("ascii"))])
             return
         exchange = _Exchange(receive, send, self._dialect)
@@ -308,7 +320,7 @@ class _Exchange:
     def remember(self, recent: RecentAnswers) -> None:
         """Let the caller judge the answer later."""
         if self.principal is not None and self._outcome.status == 200:  # noqa: PLR2004
-            recent.note(self._hex, Answered(self.principal.id, self.trail.tier, self.trail.model))
+            recent.note(self._hex, Answered(self.principal.id, self.trail.tier, self.trail.model, self.trail.privacy))
 
     def _headers(self, trail: Trail | None = None) -> Headers:
         trail = trail or self.trail

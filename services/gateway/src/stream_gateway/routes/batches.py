@@ -44,6 +44,7 @@ def batch_routes(callers: Callers, batches: Batches) -> APIRouter:
             privacy,
             Wish(wish.input_file_id, wish.endpoint, wish.completion_window, wish.metadata or {}),
             callers.strictest,
+            principal.project,
         )
         return batch_object(record)
 

@@ -52,6 +52,8 @@ class Endpoint:
     streams: bool = True
     error: str = "Error"
     """Name of its errors' schema."""
+    unlisted: str = ""
+    """Why there is no list of its answers; empty where its API knows no such list."""
 
 
 def endpoints(batches: Batches, registry: Registry) -> dict[str, Endpoint]:
@@ -62,7 +64,14 @@ def endpoints(batches: Batches, registry: Registry) -> dict[str, Endpoint]:
         registry: the tiers, with the policy.
     """
     return {
-        CHAT: Endpoint(PlainDialect(), "chat", "chat_completions", "Answer a conversation", "ChatBody"),
+        CHAT: Endpoint(
+            PlainDialect(),
+            "chat",
+            "chat_completions",
+            "Answer a conversation",
+            "ChatBody",
+            unlisted="chat completions are not kept here; what is kept are responses: POST /v1/responses",
+        ),
         "/v1/completions": Endpoint(
             PlainDialect(parse_completion), "chat", "completions", "Continue a text", "CompletionBody"
         ),
@@ -110,7 +119,10 @@ def endpoints(batches: Batches, registry: Registry) -> dict[str, Endpoint]:
 
 def openapi_paths(listed: Mapping[str, Endpoint]) -> dict[str, Any]:
     """Describe the endpoints for the OpenAPI document."""
-    return {path: {"post": _operation(endpoint)} for path, endpoint in listed.items()}
+    return {
+        path: {"post": _operation(endpoint)} | ({"get": _unlisted(endpoint)} if endpoint.unlisted else {})
+        for path, endpoint in listed.items()
+    }
 
 
 def openapi_schemas() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -121,8 +133,21 @@ def openapi_schemas() -> Iterator[tuple[str, dict[str, Any]]]:
     yield from responses_request.schemas().items()
 
 
+def _unlisted(endpoint: Endpoint) -> dict[str, Any]:
+    return {
+        "tags": [endpoint.tag],
+        "summary": f"Not possible: {endpoint.unlisted}",
+        "operationId": f"list_{endpoint.operation}",
+        "responses": {"404": {"description": "Always", **_error(endpoint)}},
+    }
+
+
+def _error(endpoint: Endpoint) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{endpoint.error}"}}}}
+
+
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
-    error = {"content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{endpoint.error}"}}}}
+    error = _error(endpoint)
     kinds: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     words = "The engine's answer"
     if endpoint.streams:

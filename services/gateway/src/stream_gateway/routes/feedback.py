@@ -4,7 +4,7 @@ import time
 from typing import Annotated, Final
 
 import msgspec
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,8 +12,9 @@ from stream_core.errors import InvalidRequest
 from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.batches.service import Batches
-from stream_gateway.feedback import Thumb
+from stream_gateway.feedback import Thumb, demand_kept
 from stream_gateway.routes.models import Error
+from stream_gateway.routing import request_class
 
 _JSONL: Final = "application/x-ndjson"
 
@@ -74,13 +75,23 @@ def feedback_routes(entrance: Entrance, batches: Batches) -> APIRouter:
         "/feedback",
         summary="Say whether an answer was good",
         operation_id="give_feedback",
-        responses={429: {"model": Error, "description": "There is no room for more feedback"}},
+        responses={
+            403: {"model": Error, "description": "The prompt is too confidential to be kept: it can be left out"},
+            429: {"model": Error, "description": "There is no room for more feedback"},
+        },
     )
-    async def give(principal: caller, thumb: Feedback) -> Kept:
+    async def give(
+        principal: caller, thumb: Feedback, x_stream_privacy: Annotated[str | None, Header()] = None
+    ) -> Kept:
         thumbs = batches.thumbs
         answered = await thumbs.find(thumb.request_id)
         if answered is None or answered.key != principal.id:
             raise UnknownAnswer("no answer of that id to this key is remembered", param="request_id")
+        if thumb.prompt is not None:
+            here = batches.registry.current
+            policy = here.deployment.policy
+            classes = (answered.privacy, request_class(policy, principal.privacy, x_stream_privacy))
+            await demand_kept(batches.settings.feedback_privacy, policy, here.detector, thumb.prompt, classes)
         kept = Thumb(
             request_id=thumb.request_id,
             key=answered.key,

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
@@ -10,6 +10,7 @@ from stream_core.errors import InvalidRequest, Unsupported
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.batches.service import Batches
 from stream_gateway.dialects.responses_request import check_include
+from stream_gateway.routes.asking import NotOffered
 from stream_gateway.routes.callers import Callers
 from stream_gateway.routes.models import Error
 
@@ -64,11 +65,22 @@ def response_routes(callers: Callers, batches: Batches) -> APIRouter:
 
     @router.get("/{response_id}", summary="A stored response", operation_id="retrieve_response")
     async def retrieve(
-        response_id: str, principal: caller, include: _Include = None, *, stream: bool = False
+        response_id: str,
+        principal: caller,
+        include: _Include = None,
+        *,
+        stream: bool = False,
+        starting_after: int | None = None,
+        include_obfuscation: bool = False,
     ) -> dict[str, Any]:
         check_include(include or ())
-        if stream:
-            raise Unsupported("stream: only responses in the background can be streamed again", param="stream")
+        wanted = {
+            "stream": stream,
+            "starting_after": starting_after is not None,
+            "include_obfuscation": include_obfuscation,
+        }
+        for name in (name for name, given in wanted.items() if given):
+            raise Unsupported(f"{name}: only responses in the background can be streamed again", param=name)
         return (await batches.archive.find(principal.id, response_id)).response
 
     @router.delete("/{response_id}", summary="Delete it", operation_id="delete_response")
@@ -100,6 +112,11 @@ def response_routes(callers: Callers, batches: Batches) -> APIRouter:
             last_id=shown[-1]["id"] if shown else None,
             has_more=start + limit < len(listed),
         )
+
+    @router.post("/compact", include_in_schema=False)
+    @router.post("/input_tokens", include_in_schema=False)
+    async def elsewhere(request: Request) -> None:
+        raise NotOffered(f"there is no {request.url.path} here")
 
     @router.post(
         "/{response_id}/cancel", summary="Not possible: none runs in the background", operation_id="cancel_response"

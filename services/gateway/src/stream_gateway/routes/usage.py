@@ -3,6 +3,7 @@
 import csv
 import datetime
 import io
+import re
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -10,7 +11,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from stream_core.audit.entries import CONTENTS, Entry, Fields
 from stream_core.audit.verify import Checking
@@ -29,10 +30,20 @@ if TYPE_CHECKING:
 _DAYS: Final = 30
 _LONGEST_DAYS: Final = 3_660
 _AT_ONCE: Final = 500
+_DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 Group = Literal["day", "key", "user", "project", "tier", "model"]
-_From = Annotated[datetime.date | None, Query(alias="from", description="First day, UTC; 30 days ago by default.")]
-_To = Annotated[datetime.date | None, Query(alias="to", description="Last day, UTC; today by default.")]
 
+
+def _written_out(value: object) -> object:
+    """Refuse whatever else would be taken for a day: a number would be seconds since 1970."""
+    if isinstance(value, str) and not _DAY.fullmatch(value):
+        raise ValueError("a day is written YYYY-MM-DD")
+    return value
+
+
+_Day = Annotated[datetime.date, BeforeValidator(_written_out)]
+_From = Annotated[_Day | None, Query(alias="from", description="First day, UTC; 30 days ago by default.")]
+_To = Annotated[_Day | None, Query(alias="to", description="Last day, UTC; today by default.")]
 
 _Name = Annotated[str | None, Query(max_length=500, pattern=r"^[^\x00]*$")]
 
