@@ -55,6 +55,11 @@ def test_an_image_holds_what_its_programs_need(image, python):
     assert {each.name for each in given} == names
     assert len(given) == len(names)
     assert not any(each.marker for each in given)  # pip asks them of the Python that fetches, not of the image's
+    environment = {"python_version": python, "python_full_version": f"{python}.0"}
+    lock = re.findall(r"^[\w.-]+==[^\\\n]+", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    markers = {(each.name, str(each.specifier)): each.marker for each in map(Requirement, lock)}
+    chosen = [markers[each.name, str(each.specifier)] for each in given]
+    assert all(marker is None or marker.evaluate(environment) for marker in chosen)
     assert not names & {"pytest", "ruff", "mypy", "hatchling", "uv", "hypothesis"}
     assert ("grpcio" in names) == (image not in {"relay", "nats"})
     assert bool(module) == (image != "nats")
