@@ -111,7 +111,7 @@ class TraceSettings(BaseModel):
     endpoint: str = ""
     """Of a collector that takes OTLP over HTTP: https://, or http:// on this machine, e.g. https://collector/v1/traces.
     Without it OpenTelemetry's variables count, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_ENDPOINT`."""
-    sample_ratio: float = Field(default=0.05, ge=0, le=1)
+    sample_ratio: float = Field(default=0.02, ge=0, le=1)
     """Share of the requests that are recorded, of those whose caller has not decided it (`traceparent`)."""
     headers_file: Path | None = None
     """`name=value` lines that are sent to it, a token say."""

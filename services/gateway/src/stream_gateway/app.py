@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stream_core.health import Readiness
+from stream_core.lifecycle import keep_for_good
 from stream_gateway.batches.service import Batches
 from stream_gateway.routes import health
 from stream_gateway.routes.asking import AskRoute, Means
@@ -56,6 +57,7 @@ class App:
     async def load(self) -> None:
         """Load what is not in a hurry; requests for it wait until then."""
         self._surface = await asyncio.to_thread(self._build)
+        keep_for_good()
         self._loaded.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
