@@ -24,7 +24,7 @@ PACKAGES: Final[Mapping[str, str]] = {
         python3-distutils""",
     "package managers, and what they alone link: nothing is installed at run time": """
         apt libapt-pkg6.0 libapt-pkg7.0 gpgv sqv debian-archive-keyring libgnutls30 libhogweed6 libhogweed6t64
-        libnettle8 libnettle8t64 libp11-kit0 libtasn1-6 libidn2-0 libunistring2 libxxhash0 libseccomp2 tar""",
+        libnettle8 libnettle8t64 libp11-kit0 libtasn1-6 libidn2-0 libunistring2 libseccomp2 tar""",
     "Perl, for maintainers' scripts alone, and debconf, which is written in it": "debconf perl-base",
     "what a person at a shell would use; sh and coreutils stay": "bash diffutils mawk ncurses-bin",
     "the installer itself; the list of what is installed stays, for scanners": "dpkg",
