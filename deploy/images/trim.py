@@ -58,6 +58,8 @@ UNUSED: Final[Mapping[str, str]] = {
 }
 """Paths below an environment's site-packages; ours (`stream_*`) are never touched."""
 
+_FORCED: Final = "depends,remove-essential,remove-protected"
+"""Never "all": that runs packages' scripts outside the copy, where they remove files of the machine that builds."""
 _ELF: Final = b"\x7fELF"
 
 
@@ -71,8 +73,8 @@ def trim_base(root: Path) -> None:
     if root.resolve() == Path("/"):
         raise SystemExit("trim: / is no copy")
     for names in PACKAGES.values():
-        # Nothing that stays needs what goes, but for its maintainers' scripts, and those run no more.
-        command = ("dpkg", f"--root={root}", "--purge", "--force-all", *names.split())
+        # Nothing that stays needs what goes, but for maintainers' scripts, and those run no more.
+        command = ("dpkg", f"--root={root}", "--purge", f"--force-{_FORCED}", *names.split())
         told = subprocess.run(command, capture_output=True, text=True, check=False)
         if told.returncode != 0:
             sys.stderr.write(told.stdout + told.stderr)
