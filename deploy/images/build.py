@@ -37,7 +37,7 @@ IMAGES: Final = {
 """Module that runs, and what is installed."""
 UNWEIGHED: Final = frozenset({"engine"})
 WORKS: Final = """
-import ctypes, os, pathlib, ssl, sys, sysconfig, zoneinfo
+import ctypes, os, pathlib, shutil, ssl, sys, sysconfig, zoneinfo
 # A shared object that was stripped wrongly, or whose library went, does not load.
 places = pathlib.Path(sys.prefix), pathlib.Path(sysconfig.get_path("stdlib"))
 found = [path for place in places for path in place.rglob("*.so*") if path.is_file()]
@@ -45,6 +45,8 @@ for path in found:
     ctypes.CDLL(str(path), os.RTLD_NOW)
 assert ssl.create_default_context().get_ca_certs(), "no authorities"
 zoneinfo.ZoneInfo("America/Chicago")
+# What the manifests' hooks and jobs run.
+assert all(map(shutil.which, ("python", "sh", "sleep", "date"))), "no shell"
 print(len(found))
 """
 """What every program needs of its image, run inside; prints how many shared objects were loaded."""
@@ -129,7 +131,7 @@ def _build(name: str, settings: Settings, context: Path) -> str:
         arguments += [f"--build-arg=BUILD_IMAGE={settings.build_base}"] if settings.build_base else []
         arguments += [f"--build-arg=MODULE={module}"]
     # The stages that all images share are made once.
-    verb = ["bud", "--layers"] if settings.tool == "buildah" else ["build"]
+    verb = ["bud", "--layers", "--force-rm"] if settings.tool == "buildah" else ["build"]
     _run(settings.tool, *verb, "-t", tag, "-f", file, *arguments, context)
     return tag
 

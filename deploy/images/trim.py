@@ -24,7 +24,7 @@ PACKAGES: Final[Mapping[str, str]] = {
         python3-distutils""",
     "package managers, and what they alone link: nothing is installed at run time": """
         apt libapt-pkg6.0 libapt-pkg7.0 gpgv sqv debian-archive-keyring libgnutls30 libhogweed6 libhogweed6t64
-        libnettle8 libnettle8t64 libp11-kit0 libtasn1-6 libidn2-0 libunistring2 libxxhash0 libseccomp2 tar""",
+        libnettle8 libnettle8t64 libp11-kit0 libtasn1-6 libidn2-0 libunistring2 libseccomp2 tar""",
     "Perl, for maintainers' scripts alone, and debconf, which is written in it": "debconf perl-base",
     "what a person at a shell would use; sh and coreutils stay": "bash diffutils mawk ncurses-bin",
     "the installer itself; the list of what is installed stays, for scanners": "dpkg",
@@ -58,6 +58,8 @@ UNUSED: Final[Mapping[str, str]] = {
 }
 """Paths below an environment's site-packages; ours (`stream_*`) are never touched."""
 
+_FORCED: Final = "depends,remove-essential,remove-protected"
+"""Never "all": that runs packages' scripts outside the copy, where they remove files of the machine that builds."""
 _ELF: Final = b"\x7fELF"
 
 
@@ -71,8 +73,8 @@ def trim_base(root: Path) -> None:
     if root.resolve() == Path("/"):
         raise SystemExit("trim: / is no copy")
     for names in PACKAGES.values():
-        # Nothing that stays needs what goes, but for its maintainers' scripts, and those run no more.
-        command = ("dpkg", f"--root={root}", "--purge", "--force-all", *names.split())
+        # Nothing that stays needs what goes, but for maintainers' scripts, and those run no more.
+        command = ("dpkg", f"--root={root}", "--purge", f"--force-{_FORCED}", *names.split())
         told = subprocess.run(command, capture_output=True, text=True, check=False)
         if told.returncode != 0:
             sys.stderr.write(told.stdout + told.stderr)

@@ -1,12 +1,11 @@
 """A pod's processes in containers of the built images, as the manifest says: its user, its root, its capabilities.
 
 Needs root, buildah with the images in its store, and crun. A pod's volumes alone are mounted, where `Places` puts them,
-read-only where the manifest says so. What is not Kubernetes' here: network and process ids are this machine's, and
-there is no seccomp profile.
+read-only where the manifest says so. What is not Kubernetes' here: the network is this machine's, and there is no
+seccomp profile.
 """
 
 import contextlib
-import itertools
 import json
 import os
 import shutil
@@ -46,7 +45,6 @@ class Containers:
     folder: Path
     _roots: dict[str, tuple[Path, list[str]]] = field(default_factory=dict)
     _made: list[str] = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def command(
         self, workload: Object, container: Object, places: Places, command: Sequence[str], told: Mapping[str, str]
@@ -65,19 +63,28 @@ class Containers:
         """
         root, variables = self._image(container["image"])
         _own(places, container, pod_of(workload)["securityContext"])
-        bundle = self.folder / "bundles" / str(next(self._numbers))
+        bundle = self.folder / "bundles" / _name(places, container)
         bundle.mkdir(parents=True)
         environment = [*variables, *(f"{name}={value}" for name, value in told.items())]
         config = _config(workload, container, places, root, command, environment)
         (bundle / "config.json").write_text(json.dumps(config))
-        run = ("crun", f"--root={self.folder / 'state'}", "--cgroup-manager=disabled", "run", f"--bundle={bundle}")
-        return ["unshare", "--mount", "sh", "-c", _ONE_VERSION, "sh", *run, f"{os.getpid()}-{bundle.name}"]
+        return self._crun("run", f"--bundle={bundle}", bundle.name)
+
+    def inside(self, workload: Object, container: Object, places: Places, command: Sequence[str]) -> list[str]:
+        """The command of this machine that runs one more in a running container, as kubelet does for its probes."""
+        pod = pod_of(workload)["securityContext"]
+        user = f"--user={pod['runAsUser']}:{pod['runAsGroup']}"
+        return self._crun("exec", user, "--no-new-privs", _name(places, container), *command)
 
     def close(self) -> None:
         """Give the images' roots back."""
         for made in self._made:
             _buildah("umount", made)
             _buildah("rm", made)
+
+    def _crun(self, *command: str) -> list[str]:
+        crun = ("crun", f"--root={self.folder / 'state'}", "--cgroup-manager=disabled")
+        return ["unshare", "--mount", "sh", "-c", _ONE_VERSION, "sh", *crun, *command]
 
     def _image(self, name: str) -> tuple[Path, list[str]]:
         """Mount an image once.
@@ -102,6 +109,10 @@ def run_containers(folder: Path) -> Iterator[Containers]:
         yield containers
     finally:
         containers.close()
+
+
+def _name(places: Places, container: Object) -> str:
+    return f"{places.root.name}.{container['name']}"
 
 
 def _buildah(*command: str) -> str:
@@ -142,7 +153,7 @@ def _config(
             {"destination": "/dev/shm", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=1777"]},  # noqa: S108  (the container's)
             *(_bind(places.path(each["mountPath"]), each) for each in container.get("volumeMounts", [])),
         ],
-        "linux": {"namespaces": [{"type": name} for name in ("mount", "ipc", "uts")]},
+        "linux": {"namespaces": [{"type": name} for name in ("mount", "ipc", "uts", "pid")]},
     }
 
 

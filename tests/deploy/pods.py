@@ -172,7 +172,10 @@ class Pod:
         return found | told
 
     async def _run(self, container: Object) -> None:
-        command = self._command(container, container["command"])
+        command = [self.places.text(part) for part in container["command"]]
+        if self.images is not None:
+            told = self.environment(container)
+            command = self.images.command(self.workload, container, self.places, command, told)
         with (self.places.root / f"{container['name']}.log").open("wb") as log:
             self.processes[container["name"]] = await asyncio.create_subprocess_exec(
                 *command,
@@ -184,16 +187,12 @@ class Pod:
                 start_new_session=True,
             )
 
-    def _command(self, container: Object, command: list[str]) -> list[str]:
-        """What this machine runs for a command of a container."""
-        told = [self.places.text(part) for part in command]
-        if self.images is None:
-            return told
-        return self.images.command(self.workload, container, self.places, told, self.environment(container))
-
     async def _exec(self, container: Object, command: list[str], limit_s: float) -> bool:
+        command = [self.places.text(part) for part in command]
+        if self.images is not None:
+            command = self.images.inside(self.workload, container, self.places, command)
         process = await asyncio.create_subprocess_exec(
-            *self._command(container, command),
+            *command,
             env=self.environment(container),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,

@@ -1,5 +1,6 @@
 """`make images`, as far as it goes without a builder: clean Dockerfiles, what goes in, what is taken out."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -55,6 +56,11 @@ def test_an_image_holds_what_its_programs_need(image, python):
     assert {each.name for each in given} == names
     assert len(given) == len(names)
     assert not any(each.marker for each in given)  # pip asks them of the Python that fetches, not of the image's
+    environment = {"python_version": python, "python_full_version": f"{python}.0"}
+    lock = re.findall(r"^[\w.-]+==[^\\\n]+", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    markers = {(each.name, str(each.specifier)): each.marker for each in map(Requirement, lock)}
+    chosen = [markers[each.name, str(each.specifier)] for each in given]
+    assert all(marker is None or marker.evaluate(environment) for marker in chosen)
     assert not names & {"pytest", "ruff", "mypy", "hatchling", "uv", "hypothesis"}
     assert ("grpcio" in names) == (image not in {"relay", "nats"})
     assert bool(module) == (image != "nats")
@@ -127,3 +133,27 @@ def test_a_library_that_the_base_lacks(tmp_path):
     assert re.findall(r"^Package: (\S+)$", status.read_text(), re.MULTILINE) == ["base-files", "libc6"]
     assert (base / "usr" / "share" / "doc" / "libc6" / "copyright").exists()
     assert lend.lend(environment, base) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("dpkg-deb"), reason="root and dpkg are needed")
+def test_scripts_of_packages_run_inside_the_copy(tmp_path, monkeypatch):
+    """What a package's script removes as it is purged is the copy's file, never this machine's of the same name."""
+    copy, outside = tmp_path / "copy", tmp_path / "outside"
+    package = tmp_path / "package" / "DEBIAN"
+    package.mkdir(parents=True)
+    (package / "control").write_text(
+        "Package: sample\nVersion: 1\nArchitecture: all\nMaintainer: none <none@example.org>\nDescription: sample\n"
+    )
+    (package / "postrm").write_text(f"#!/bin/sh\n: > {outside}\n")
+    (package / "postrm").chmod(0o755)
+    for folder in ("var/lib/dpkg/info", "var/lib/dpkg/updates"):
+        (copy / folder).mkdir(parents=True)
+    (copy / "var/lib/dpkg/status").touch()
+    subprocess.run(("dpkg-deb", "--build", package.parent, tmp_path / "sample.deb"), check=True, capture_output=True)
+    install = ("dpkg", f"--root={copy}", "--force-script-chrootless", "--install", tmp_path / "sample.deb")
+    subprocess.run(install, check=True, capture_output=True)
+    monkeypatch.setattr(trim, "PACKAGES", {"a sample": "sample"})
+    # The copy has no shell, so a script that is kept inside it can't run: dpkg says so and fails.
+    with pytest.raises(subprocess.CalledProcessError):
+        trim.trim_base(copy)
+    assert not outside.exists()
