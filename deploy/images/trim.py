@@ -60,6 +60,7 @@ UNUSED: Final[Mapping[str, str]] = {
 
 _FORCED: Final = "depends,remove-essential,remove-protected"
 """Never "all": that runs packages' scripts outside the copy, where they remove files of the machine that builds."""
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ELF: Final = b"\x7fELF"
 
 
@@ -75,7 +76,8 @@ def trim_base(root: Path) -> None:
     for names in PACKAGES.values():
         # Nothing that stays needs what goes, but for maintainers' scripts, and those run no more.
         command = ("dpkg", f"--root={root}", "--purge", f"--force-{_FORCED}", *names.split())
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
+        # dpkg and the scripts want programs of these folders, which an image's PATH need not name.
+        told = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": _PATH})
         if told.returncode != 0:
             sys.stderr.write(told.stdout + told.stderr)
             told.check_returncode()
