@@ -15,10 +15,11 @@ from typing import Final
 PACKAGES: Final[Mapping[str, str]] = {
     "users and logins: there is one user, and nobody logs in": """
         login login.defs passwd adduser libpam-runtime libpam-modules libpam-modules-bin libpam0g libsemanage2
-        libsemanage-common libsepol2 libaudit1 libaudit-common libcap-ng0 sysvinit-utils init-system-helpers""",
+        libsemanage-common libsepol2 libaudit1 libaudit-common libcap-ng0""",
     "disks: a container has none of its own": """
         e2fsprogs libext2fs2 libext2fs2t64 libss2 logsave mount util-linux util-linux-extra bsdutils libblkid1 libmount1
         libsmartcols1 libudev1 liblastlog2-2""",
+    "services of a machine; what went before needs them to go": "sysvinit-utils init-system-helpers",
     "Python's installers: the environment is complete": """
         python3-venv python3.11-venv python3.13-venv python3-pip-whl python3-setuptools-whl python3-lib2to3
         python3-distutils""",
