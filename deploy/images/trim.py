@@ -15,10 +15,11 @@ from typing import Final
 PACKAGES: Final[Mapping[str, str]] = {
     "users and logins: there is one user, and nobody logs in": """
         login login.defs passwd adduser libpam-runtime libpam-modules libpam-modules-bin libpam0g libsemanage2
-        libsemanage-common libsepol2 libaudit1 libaudit-common libcap-ng0 sysvinit-utils init-system-helpers""",
+        libsemanage-common libsepol2 libaudit1 libaudit-common libcap-ng0""",
     "disks: a container has none of its own": """
         e2fsprogs libext2fs2 libext2fs2t64 libss2 logsave mount util-linux util-linux-extra bsdutils libblkid1 libmount1
         libsmartcols1 libudev1 liblastlog2-2""",
+    "services of a machine; what went before needs them to go": "sysvinit-utils init-system-helpers",
     "Python's installers: the environment is complete": """
         python3-venv python3.11-venv python3.13-venv python3-pip-whl python3-setuptools-whl python3-lib2to3
         python3-distutils""",
@@ -60,6 +61,7 @@ UNUSED: Final[Mapping[str, str]] = {
 
 _FORCED: Final = "depends,remove-essential,remove-protected"
 """Never "all": that runs packages' scripts outside the copy, where they remove files of the machine that builds."""
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ELF: Final = b"\x7fELF"
 
 
@@ -75,7 +77,8 @@ def trim_base(root: Path) -> None:
     for names in PACKAGES.values():
         # Nothing that stays needs what goes, but for maintainers' scripts, and those run no more.
         command = ("dpkg", f"--root={root}", "--purge", f"--force-{_FORCED}", *names.split())
-        told = subprocess.run(command, capture_output=True, text=True, check=False)
+        # dpkg and the scripts want programs of these folders, which an image's PATH need not name.
+        told = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PATH": _PATH})
         if told.returncode != 0:
             sys.stderr.write(told.stdout + told.stderr)
             told.check_returncode()
