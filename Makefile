@@ -24,7 +24,7 @@ help:  ## this list
 up: .venv/installed  ## start everything on this machine; Ctrl-C stops it
 	@exec $(BIN)/stream up
 
-test: .venv/installed  ## all tests, with real parts (about 10 minutes on 2 cores)
+test: .venv/installed  ## all tests, with real parts (about 13 minutes on 2 cores)
 	@tests/observability/install.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc --ignore=tests/deploy
 
@@ -56,8 +56,8 @@ conformance: .venv/installed  ## independent clients and suites against our serv
 	@tests/conformance/install.sh
 	PYTHONPATH=tests $(BIN)/python -P -m conformance --examples $(EXAMPLES) $(SUITES)
 
-test-conformance: EXAMPLES = 3
-test-conformance: conformance  ## the same with fewer made-up requests, as CI runs it (about 2 minutes)
+test-conformance: EXAMPLES = 5
+test-conformance: conformance  ## the same with fewer made-up requests, as CI runs it (about a minute)
 
 check: .venv/installed lint types imports stubs alone  ## lint, types, import contracts, stubs, each program alone
 

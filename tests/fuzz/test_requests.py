@@ -50,7 +50,7 @@ from stream_gateway.spending import Spending
 from stream_gateway.till import Till
 
 SEED = int(os.environ.get("STREAM_FUZZ_SEED", "20261"))
-COUNT = int(os.environ.get("STREAM_FUZZ_REQUESTS", "4000"))
+COUNT = int(os.environ.get("STREAM_FUZZ_REQUESTS", "2000"))
 CASE = os.environ.get("STREAM_FUZZ_CASE")
 AT_ONCE = 16
 PATIENCE_S = 30

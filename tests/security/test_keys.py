@@ -65,7 +65,9 @@ async def test_every_route_wants_one(fort: Fort) -> None:
         for method in (b"GET", b"POST", b"DELETE"):
             target = re.sub(rb"\{\w+\}", b"x", path)
             sent = method + b" " + target + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}"
-            assert status_of(await fort.say(sent)) in {401, 405}, (method, path)
+            # Stored chat completions are not kept here: for anybody there is nothing at that path but POST.
+            none = path == b"/v1/chat/completions" and method != b"POST"
+            assert status_of(await fort.say(sent)) in ({404, 405} if none else {401, 405}), (method, path)
 
 
 async def test_no_key_is_seen_outside(fort: Fort, tmp_path: Path) -> None:
