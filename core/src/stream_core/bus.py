@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 
 from stream_core.broker_client import Client, NatsError
+from stream_core.cancellation import end
 from stream_core.errors import ConfigError
 from stream_core.nkeys import UserKey
 from stream_core.settings import NatsSettings, read_secret
@@ -13,6 +14,8 @@ from stream_core.telemetry import Once
 
 _log = logging.getLogger(__name__)
 _FIRST_CONNECT_S = 10.0
+_AGAIN_S = 0.5
+"""The library's own waits lose a cancellation that comes with an answer: a refusal just then made it try for ever."""
 _LAST_FLUSH_S = 1.0
 
 OnReconnect = Callable[[], Awaitable[None]]
@@ -59,33 +62,41 @@ async def connect(settings: NatsSettings, *, name: str, on_reconnect: OnReconnec
         context = ssl.create_default_context(cafile=settings.ca_file)
     password = read_secret(settings.password_file) if settings.password_file else None
     seed = read_secret(settings.nkey_file) if settings.nkey_file else None
+    client = _Client()
+    # The library itself would try for ever; at start an operator wants to hear what is wrong.
+    connecting = asyncio.create_task(
+        client.connect(
+            settings.url.split(","),
+            name=name,
+            inbox_prefix=f"_INBOX.{name}",  # so that a broker can give each program its own answers only
+            user=settings.user or None,
+            password=password,
+            nkeys_seed_str=seed,
+            tls=context,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.1,  # type: ignore[arg-type]  # typed as whole seconds, and only slept on
+            connect_timeout=2,
+            ping_interval=5,
+            pending_size=settings.pending_bytes,
+            skip_subject_validation=True,  # all subjects are built in wire.subjects
+            error_cb=failed,
+            reconnected_cb=reconnected,
+        )
+    )
     try:
-        # The library itself would try for ever; at start an operator wants to hear what is wrong.
-        async with asyncio.timeout(_FIRST_CONNECT_S):
-            client = _Client()
-            await client.connect(
-                settings.url.split(","),
-                name=name,
-                inbox_prefix=f"_INBOX.{name}",  # so that a broker can give each program its own answers only
-                user=settings.user or None,
-                password=password,
-                nkeys_seed_str=seed,
-                tls=context,
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=0.1,  # type: ignore[arg-type]  # typed as whole seconds, and only slept on
-                connect_timeout=2,
-                ping_interval=5,
-                pending_size=settings.pending_bytes,
-                skip_subject_validation=True,  # all subjects are built in wire.subjects
-                error_cb=failed,
-                reconnected_cb=reconnected,
-            )
-            return client
+        done, _ = await asyncio.wait([connecting], timeout=_FIRST_CONNECT_S)
+    finally:
+        await end(connecting, again_s=_AGAIN_S)
+    try:
+        if not done:
+            raise TimeoutError
+        connecting.result()
     except (OSError, NatsError) as error:
         seen = ", ".join(sorted(faults.counts)) or type(error).__name__
         raise ConfigError(
             f"no broker at {settings.url} within {_FIRST_CONNECT_S:g} s ({seen})", param="nats.url"
         ) from error
+    return client
 
 
 async def close(client: Client) -> None:

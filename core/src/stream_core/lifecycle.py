@@ -113,29 +113,3 @@ def announce_ready(path: Path | None, **facts: object) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump({"pid": os.getpid(), **facts}, file)
     Path(temporary).replace(path)
-
-
-def heed_cancellation() -> None:
-    """End a task that was cancelled while a library swallowed it; see `end`. For the head of an endless loop.
-
-    Raises:
-        asyncio.CancelledError: it was.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
-async def end(*tasks: asyncio.Task[Any], again_s: float = 5.0) -> None:
-    """Cancel tasks until they have ended.
-
-    Args:
-        tasks: what they raise is theirs to tell.
-        again_s: after so long one that goes on is cancelled again: libraries swallow a cancellation now and then, as
-            `asyncio.wait_for` of Python 3.11 does when its result comes in the same moment.
-    """
-    running = {task for task in tasks if not task.done()}
-    while running:
-        for task in running:
-            task.cancel()
-        _, running = await asyncio.wait(running, timeout=again_s)

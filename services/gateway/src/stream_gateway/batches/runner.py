@@ -14,8 +14,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from stream_core.broker_client import Msg
+from stream_core.cancellation import heed_cancellation
 from stream_core.ids import new_id, to_hex
-from stream_core.lifecycle import heed_cancellation
 from stream_gateway.accounts.entrance import Entrance
 from stream_gateway.accounts.principal import Principal
 from stream_gateway.batches.clerk import Clerk

@@ -6,8 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from stream_core.cancellation import end
 from stream_core.errors import ConfigError
-from stream_core.lifecycle import end
 from stream_core.settings import read_secret
 from stream_core.telemetry import Once
 from stream_gateway.accounts.entrance import Entrance

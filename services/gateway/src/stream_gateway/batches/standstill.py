@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Final
 
-from stream_core.lifecycle import end
+from stream_core.cancellation import end
 from stream_gateway.batches.faults import StoreAway
 from stream_gateway.batches.journal import Journal
 from stream_gateway.batches.streams import PREFIX, RECORDS

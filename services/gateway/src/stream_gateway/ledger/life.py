@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Final
 
-from stream_core.lifecycle import end
+from stream_core.cancellation import end
 from stream_core.telemetry import Once
 from stream_gateway.accounts.database import STORE_ERRORS, Database
 from stream_gateway.accounts.opening import open_store

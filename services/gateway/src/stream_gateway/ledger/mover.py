@@ -13,8 +13,8 @@ import msgspec
 
 from stream_core.audit.entries import LOST, Entry, Fields, hash_of
 from stream_core.broker_client import Msg, NatsError
+from stream_core.cancellation import heed_cancellation
 from stream_core.errors import FrameError, SealError
-from stream_core.lifecycle import heed_cancellation
 from stream_core.telemetry import Once
 from stream_gateway.accounts.database import STORE_ERRORS, Database
 from stream_gateway.batches.faults import StoreAway
