@@ -1,6 +1,6 @@
 # Two commands for newcomers: `make up` starts it, `make test` proves it. Everything else is for developers.
 .DEFAULT_GOAL := help
-.PHONY: help up test test-parts test-hpc test-deploy test-conformance k8s-secrets images test-images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing bench-keys train-judge chaos fuzz clean
+.PHONY: help up test test-hpc test-deploy test-conformance k8s-secrets images test-images check lint types imports stubs alone protos lock format bench-dataplane bench-wan bench-dispatch bench-capacity conformance sim-campus bench-judge bench-summarizer bench-judge-rpc bench-tracing bench-keys train-judge chaos fuzz clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -27,9 +27,6 @@ up: .venv/installed  ## start everything on this machine; Ctrl-C stops it
 test: .venv/installed  ## all tests, with real parts (about 13 minutes on 2 cores)
 	@tests/observability/install.sh
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore=tests/hpc --ignore=tests/deploy
-
-test-parts: .venv/installed  ## install what the tests need beside the project's own environment; they do it by themselves too
-	@mkdir -p .cache && tests/observability/install.sh && tests/hpc/install.sh && tests/deploy/install.sh && tests/conformance/install.sh
 
 test-hpc: .venv/installed  ## the control plane with real Slurm, Globus Compute and vLLM (at most 20 minutes)
 	@mkdir -p .cache && tests/hpc/install.sh
