@@ -12,6 +12,7 @@ import yaml
 from observability import server
 from observability.server import FOLDER, Server
 
+from stream_core.cancellation import end
 from stream_core.testing.road import MODEL, Road, run_road, wait_hot
 
 pytestmark = pytest.mark.process
@@ -71,28 +72,35 @@ async def traffic(road: Road) -> None:
                 await response.read()
 
 
+async def traffic_until_cancelled(road: Road) -> None:
+    while True:
+        await traffic(road)
+        await asyncio.sleep(0.5)
+
+
 async def test_every_rule_and_dashboard_has_an_answer(road: Road, prometheus: Server) -> None:
     """Under traffic each query of each dashboard, and each recorded rule, gives a value; no alert's query is wrong."""
     for job in server.targets_of(road):
         await prometheus.until(f'up{{job="{job}"}} == 1')
-    await traffic(road)
-    await prometheus.until('sum(stream_requests_total{ended="model_not_found"}) >= 1')
-    await traffic(road)
-    await prometheus.until('sum(stream_requests_total{ended="model_not_found"}) >= 2')
-    for queries in server.dashboards().values():
-        for query in queries:
-            if any(metric in query for metric in QUIET):
-                await prometheus.query(query)
+    going_on = asyncio.create_task(traffic_until_cancelled(road))  # a rate of what has ended becomes nothing
+    try:
+        await prometheus.until('sum(stream_requests_total{ended="model_not_found"}) >= 2')
+        for queries in server.dashboards().values():
+            for query in queries:
+                if any(metric in query for metric in QUIET):
+                    await prometheus.query(query)
+                else:
+                    await prometheus.until(query)
+        for rule in server.rules():
+            if "record" in rule:
+                await prometheus.until(rule["record"])
             else:
-                await prometheus.until(query)
-    for rule in server.rules():
-        if "record" in rule:
-            await prometheus.until(rule["record"])
-        else:
-            await prometheus.query(rule["expr"])
-    health = (await prometheus.ask("rules"))["groups"]
-    assert [rule["name"] for group in health for rule in group["rules"] if rule["health"] == "err"] == []
-    assert await prometheus.query('ALERTS{alertname="StreamServiceDown"}') == []
+                await prometheus.query(rule["expr"])
+        health = (await prometheus.ask("rules"))["groups"]
+        assert [rule["name"] for group in health for rule in group["rules"] if rule["health"] == "err"] == []
+        assert await prometheus.query('ALERTS{alertname="StreamServiceDown"}') == []
+    finally:
+        await end(going_on)
 
 
 async def test_the_numbers_are_right(road: Road, prometheus: Server) -> None:
