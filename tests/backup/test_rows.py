@@ -9,6 +9,7 @@ from gateway_accounts.conftest import gateway_settings
 from gateway_accounts.test_migrating import OLD_KEY
 from sqlalchemy import insert, select, text
 
+from stream_core.cancellation import end
 from stream_gateway.accounts import tables
 from stream_gateway.accounts.database import Database
 from stream_gateway.accounts.migrating import HEAD, current, migrate
@@ -91,20 +92,24 @@ async def test_the_dump_sees_one_state(pair: list[Database], tmp_path: Path) -> 
     """Keys come with the users that they are of, while both are made all the time."""
     source, target = pair
     await migrate(source)
-    store = Store(source)
+    store, begun = Store(source), asyncio.Event()
 
     async def write() -> None:
         for number in range(10_000):
             async with store.change() as change:
                 await change.add(User(id=f"user-{number}", name="", created=1))
                 await change.add(Key(id=f"key-{number}", name="", prefix="", sha256=str(number), user=f"user-{number}"))
+            if number == 5:
+                begun.set()
 
     writing = asyncio.create_task(write())
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await begun.wait()
     await rows.dump(source, tmp_path)
-    writing.cancel()
-    await asyncio.wait([writing])
+    assert not writing.done(), "the dump was taken after all had been written, or nothing could be"
+    await end(writing)
     await rows.load(target, tmp_path, HEAD)
+    found = await Store(target).snapshot()
+    assert len(found.keys) > 5
+    assert {key.user for key in found.keys.values()} == found.users.keys()
     for database in pair:
         await database.aclose()
