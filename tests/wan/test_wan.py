@@ -17,6 +17,7 @@ from wan import figures
 from wan.namespaces import CENTRE_ADDRESS, SITE_ADDRESS, inside, wan, why_not
 from wan.parts import FarLane, far_lane
 
+from stream_core.errors import UpstreamUnavailable
 from stream_core.wire.window import Limits
 from stream_gateway.channel import Channel
 from stream_gateway.pool import PooledWorker
@@ -120,6 +121,20 @@ async def test_network_cut_and_back(far, gateway, target):
     assert not any(reader.done() for reader in readers)
     expected = (await engine_says(far, script))[1]
     assert set(await asyncio.gather(*readers)) == {expected}
+
+
+async def test_a_question_right_after_the_cut(far, gateway, target):
+    """What waited at the relay in a cut does not hold up the next question until TCP, ever more patient, asks again."""
+    far.wan.command("loss 1")
+    try:
+        since = time.monotonic()
+        with pytest.raises(UpstreamUnavailable, match="did not accept"):
+            await lane.ask(gateway, target, {"tokens": 1})
+        await asyncio.sleep(5 - (time.monotonic() - since))  # the deed itself
+    finally:
+        far.wan.command("loss 0")
+    script: figures.Script = {"tokens": 3}
+    assert await lane.read(await lane.ask(gateway, target, script)) == (await engine_says(far, script))[1]
 
 
 def test_nothing_connects_to_the_site(far):

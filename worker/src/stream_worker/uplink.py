@@ -25,6 +25,12 @@ from stream_worker.dialing import check_relay_url, pause_s, proxy_for, shown
 _log = logging.getLogger(__name__)
 _CONNECT_TIMEOUT_S = 10.0
 """From the first packet to WELCOME, proxy and TLS included: a relay that swallows packets must not hold us for long."""
+_PING_S = 2.5
+"""Silence after which the relay is asked whether it is there; as long again without an answer, and another one is taken.
+
+Once packets were lost for some seconds, TCP sends what waits at the relay again only after about as many more. A new
+connection speaks at once, before gateways give a question up that waits there.
+"""
 _GOODBYE_S = 1.0
 _PATH = "/v1/worker"
 _MAX_FRAME = 8 * 1024 * 1024
@@ -195,6 +201,8 @@ class Uplink:
                     url.rstrip("/") + _PATH,
                     ssl_context=self._tls if url.startswith("wss:") else None,
                     enable_auto_ping=True,
+                    auto_ping_idle_timeout=_PING_S,
+                    auto_ping_reply_timeout=_PING_S,
                     max_frame_size=_MAX_FRAME,
                     max_redirects=0,
                     proxy=proxy,
