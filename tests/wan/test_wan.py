@@ -278,7 +278,7 @@ def test_nothing_is_left_behind():
     assert gone.router.returncode == 0
 
 
-def test_the_relay_is_reached_over_tls_only(far):
+async def test_the_relay_is_reached_over_tls_only(far, target):
     """The worker's job has a wss:// address, and its log shows that it went there."""
     assert far.lane.relay_url.startswith(f"wss://{CENTRE_ADDRESS}")
     assert f"connected to relay {CENTRE_ADDRESS}" in far.worker.log()
