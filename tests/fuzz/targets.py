@@ -16,7 +16,8 @@ from stream_core.wire.frames import Frame, FrameType, encode, split
 from stream_core.wire.payloads import End, Head
 from stream_core.wire.receiver import MAX_REJECTED
 from stream_core.wire.window import Window
-from stream_gateway.channel import Channel, SealedAnswer
+from stream_gateway.channel import Channel
+from stream_gateway.sealed_answer import SealedAnswer
 from stream_gateway.sealed_call import SealedCall
 from stream_hpc_dispatch.leases import Lease, Leases
 from stream_relay.routes import Close, Phase, Publish, WorkerRoute, welcome

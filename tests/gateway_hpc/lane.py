@@ -26,8 +26,9 @@ from stream_core.wire.frames import FrameType, split
 from stream_core.wire.sender import MAX_PAYLOAD
 from stream_core.wire.window import Limits
 from stream_gateway.backends.contract import OfferedModel
-from stream_gateway.channel import Channel, Patience, SealedAnswer
+from stream_gateway.channel import Channel
 from stream_gateway.pool import PooledWorker
+from stream_gateway.sealed_answer import Patience, SealedAnswer
 from stream_gateway.sealed_call import DEFAULT_WINDOW, SealedCall
 
 __all__ = ["MAX_PAYLOAD", "Lease", "Parts", "announced", "ask", "channel", "parts", "programs", "read", "worker"]

@@ -10,8 +10,9 @@ from gateway_hpc import lane
 
 from stream_core.errors import StreamBroken, UpstreamTimeout, UpstreamUnavailable
 from stream_core.testing.programs import Program
-from stream_gateway.channel import Channel, Patience
+from stream_gateway.channel import Channel
 from stream_gateway.pool import PooledWorker
+from stream_gateway.sealed_answer import Patience
 
 pytestmark = pytest.mark.process
 

@@ -14,8 +14,9 @@ from stream_core.envelope.keys import WorkerKey, verify_announcement
 from stream_core.errors import RemoteError, SealError
 from stream_core.wire import payloads, subjects
 from stream_core.wire.frames import Frame, FrameType, encode, split
-from stream_gateway.channel import Channel, Patience, SealedAnswer
+from stream_gateway.channel import Channel
 from stream_gateway.pool import PooledWorker
+from stream_gateway.sealed_answer import Patience, SealedAnswer
 
 pytestmark = pytest.mark.process
 

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 _CONNECT_TIMEOUT_S = 10.0
 """From the first packet to WELCOME, proxy and TLS included: a relay that swallows packets must not hold us for long."""
 _PING_S = 2.5
-"""Silence after which the relay is asked whether it is there; as long again without an answer, and another one is taken.
+"""Silence after which the relay is asked whether it is there; without an answer for as long again, another is taken.
 
 Once packets were lost for some seconds, TCP sends what waits at the relay again only after about as many more. A new
 connection speaks at once, before gateways give a question up that waits there.

@@ -24,9 +24,10 @@ from stream_core.tracing import Kind, step
 from stream_gateway.backends.clusters import Clusters
 from stream_gateway.backends.continued import ContinuedAnswer, Persistence
 from stream_gateway.backends.contract import Answer, Call, OfferedModel, offered
-from stream_gateway.channel import Channel, SealedAnswer
+from stream_gateway.channel import Channel
 from stream_gateway.choice import best, to_wake
 from stream_gateway.pool import PooledWorker, PoolWatch
+from stream_gateway.sealed_answer import SealedAnswer
 from stream_gateway.sealed_call import SealedCall
 from stream_gateway.standing import Standing, overall
 from stream_gateway.waiting import Waiting, Wish
