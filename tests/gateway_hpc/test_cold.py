@@ -156,8 +156,10 @@ async def test_a_confidential_request_wakes_nothing_it_may_not_see(stage: Scene,
         assert response.headers["x-stream-tier"] == "cloud"
     async with made.ask("hpc/alpha/scripted", key="beta only") as response:
         assert response.status == 403
+    heard = asyncio.create_task(made.dispatch.asked(lambda request: request.cluster == "beta"))
     async with made.ask("hpc/beta/scripted", key="beta only") as response:
         await comment(response, "asked for")
+        await heard
     assert {request.cluster for request in made.dispatch.requests} == {"beta"}
 
 
