@@ -173,7 +173,8 @@ async def test_a_job_that_waits_for_another_has_an_expected_start(opened, tmp_pa
     first, second = [await cluster.submit(pilot(number, 120)) for number in (1, 2)]
     await started(cluster, first, tmp_path)
     view = await until(lambda: cluster.look(second), lambda view: view.starts is not None)
-    assert (view.place, view.words, view.queue_position) == (Place.QUEUED, "Resources", 1)
+    assert (view.place, view.queue_position) == (Place.QUEUED, 1)
+    assert view.words in {"Resources", "Priority"}  # which of its two schedulers looked last
     assert 0 < view.starts - time.time() < 240
     for handle in (second, first):
         await cluster.stop(handle)

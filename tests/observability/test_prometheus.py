@@ -124,7 +124,7 @@ async def test_the_numbers_are_right(road: Road, prometheus: Server) -> None:
     await prometheus.until(f"sum(stream_relay_messages_total) > {before}")  # each part is scraped at its own time
     await prometheus.until('min(stream_tier_up{tier=~"hpc|local"}) == 1')
     await prometheus.until("sum(stream_gateway_open_streams) == 0")
-    await prometheus.until(f"{kept} == {retained + 7}")
+    await prometheus.until(f"{kept} >= {retained + 7}")  # one that was cut off before may be told later
     phases = await prometheus.query("sum by (phase) (stream_first_token_phase_seconds_count)")
     assert {each["metric"]["phase"] for each in phases} == {
         "auth",

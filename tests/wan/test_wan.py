@@ -91,11 +91,14 @@ async def test_loss_breaks_nothing(far, gateway, target, lossy):
     """With 1 % of the packets lost, 16 streams at once come whole, byte for byte."""
     script = {"tokens": 300, "text": " {n}", "interval_ms": 2}
     before = far.wan.command("counts")
-    answers = await asyncio.gather(*(lane.ask(gateway, target, script) for _ in range(16)))
-    texts = await asyncio.gather(*(lane.read(answer) for answer in answers))
-    after = far.wan.command("counts")
-    assert set(texts) == {(await engine_says(far, script))[1]}
-    assert all(after[way]["lost"] > before[way]["lost"] for way in ("to_site", "to_centre"))
+    expected = (await engine_says(far, script))[1]
+    async with asyncio.timeout(60):
+        lost = False
+        while not lost:  # a busy machine sends few packets, and which are lost is chance
+            answers = await asyncio.gather(*(lane.ask(gateway, target, script) for _ in range(16)))
+            assert set(await asyncio.gather(*(lane.read(answer) for answer in answers))) == {expected}
+            after = far.wan.command("counts")
+            lost = all(after[way]["lost"] > before[way]["lost"] for way in ("to_site", "to_centre"))
 
 
 async def test_large_request(far, gateway, target):
