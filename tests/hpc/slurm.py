@@ -128,6 +128,12 @@ class Slurm:
         del processes
         return ""
 
+    def clear(self) -> None:
+        """Cancel what a failed test has left, so that the next one finds an empty queue."""
+        with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
+            self.run("scancel", "--user=root")
+            self.wait_empty()
+
     def stop_controller(self) -> None:
         """End slurmctld: the batch system can't be asked any more, its jobs run on."""
         _end(self.daemons.pop(1))
@@ -158,9 +164,7 @@ class Slurm:
 
     def stop(self) -> None:
         """Cancel all jobs and end all daemons, and then whatever a job has left."""
-        with contextlib.suppress(RuntimeError, subprocess.TimeoutExpired):
-            self.run("scancel", "--user=root")
-            self.wait_empty()
+        self.clear()
         for daemon in reversed(self.daemons):
             _end(daemon)
         # The batch system's own shepherds last: one whose slurmd is gone waits for it for ever.

@@ -30,12 +30,15 @@ def run(slurm: Slurm, tmp_path):
         parsl = {"scheduler": "slurm", "poll_s": 0.3, "worker_init": exports, **section}
         cluster = {"backend": "parsl", "parsl": parsl}
         env = slurm.env | {"STREAM_HPC_DISPATCH__LOOK_S": "0.2"}
-        with run_road(tmp_path, pool=pool, env=env, cluster=cluster) as road:
-            yield road
-            assert road.services["hpc_dispatch"].stop(60) == 0
-            assert slurm.wait_empty() == ""
-            assert road.workers() == []
-            assert list((tmp_path / "dispatch").rglob("job.json")) == []
+        try:
+            with run_road(tmp_path, pool=pool, env=env, cluster=cluster) as road:
+                yield road
+                assert road.services["hpc_dispatch"].stop(60) == 0
+                assert slurm.wait_empty() == ""
+                assert road.workers() == []
+                assert list((tmp_path / "dispatch").rglob("job.json")) == []
+        finally:
+            slurm.clear()
 
     return start
 

@@ -13,12 +13,7 @@ from collections.abc import Callable
 
 from stream_core import bus
 from stream_core.broker_client import Client, Msg, NatsError
-from stream_core.errors import (
-    ConfigError,
-    FrameError,
-    StreamBroken,
-    UpstreamUnavailable,
-)
+from stream_core.errors import ConfigError, FrameError, StreamBroken, UpstreamUnavailable
 from stream_core.settings import NatsSettings
 from stream_core.telemetry import Once
 from stream_core.wire import subjects
